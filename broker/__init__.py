@@ -1,0 +1,1 @@
+"""The Heliograph broker: an MQTT 3.1.1 and 5 server."""
