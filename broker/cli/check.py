@@ -1,0 +1,32 @@
+"""`heliograph check FILE`: every problem of a settings file, or that there is none."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from broker import settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the file's problems to standard error, one per line; 1 if there are any."""
+    parser = argparse.ArgumentParser(
+        prog="heliograph check",
+        description="Say whether the broker can run with this settings file. Environment "
+        "variables (HELIOGRAPH_SECTION__KEY) count too, as they would for the broker.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    path = parser.parse_args(arguments).file
+    try:
+        chosen = settings.load(path, os.environ)
+    except settings.SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path}: good. The broker would listen on {places(chosen)}.")
+    return 0
+
+
+def places(chosen: settings.Settings) -> str:
+    """The listeners' URLs as a list in a sentence."""
+    return ", ".join(listener.url for listener in chosen.listeners)

@@ -1,0 +1,53 @@
+"""`heliograph run`: gather the settings and hand them to the server."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from broker import settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the broker until it is told to stop."""
+    options = _parser().parse_args(arguments)
+    try:
+        chosen = settings.load(options.config, os.environ, overrides(options))
+    except settings.SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    from broker.server import run
+
+    return run(chosen)
+
+
+def overrides(options: argparse.Namespace) -> dict[str, object]:
+    """What the command line sets, with the keys of `settings.load`."""
+    chosen = {
+        "listener": options.listen,
+        "broker.data_dir": options.data,
+        "log.level": "debug" if options.verbose else None,
+    }
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heliograph run",
+        description="Start the broker. Without options it listens on port 1883, and clients of "
+        "this machine may connect without a password.",
+        epilog="Every setting can also be an environment variable: "
+        "HELIOGRAPH_LIMITS__MAX_PACKET_SIZE=64KiB.",
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="settings file (TOML)")
+    parser.add_argument(
+        "--listen",
+        metavar="URL",
+        action="append",
+        help="listen here (tcp://HOST:PORT, ws://HOST:PORT/PATH, unix:///FILE) instead of where "
+        "the settings say; may be given several times",
+    )
+    parser.add_argument("--data", metavar="DIR", help="keep the broker's data in this folder")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
+    return parser
