@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
+from typing import Any
 
 LONGEST_USER_NAME = 65_535  # bytes: what an MQTT string can hold
 PRIVATE = 0o600
 
 # 19 MiB and two passes, OWASP's floor: a thousand clients that come back at once after a power cut
 # must not stall a Raspberry Pi
-ARGON2ID = {"memory_cost": 19_456, "time_cost": 2, "parallelism": 1}
+ARGON2ID: dict[str, Any] = {"memory_cost": 19_456, "time_cost": 2, "parallelism": 1}
 
 
 class PasswdError(Exception):
