@@ -1,0 +1,78 @@
+# `make run` and `make test` set up all they need; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Stamps: what was installed for the pyproject.toml of that moment.
+RUN_READY := $(VENV)/.ready-to-run
+TEST_READY := $(VENV)/.ready-to-test
+NODE_READY := tests/interop/node_modules/.ready
+
+ARGS ?=
+TESTS ?= tests
+
+.PHONY: help setup run test check fmt conformance bench fuzz clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: $(RUN_READY)  ## start the broker; options go into ARGS="-c FILE"
+	@$(BIN)/heliograph run $(ARGS)
+
+test: check $(NODE_READY)  ## check, then every test; some of them with TESTS=tests/unit
+	$(BIN)/pytest $(TESTS) $(ARGS)
+
+check: $(TEST_READY)  ## format, lint, types, import contracts, conformance
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.spec.conformance --check
+
+fmt: $(TEST_READY)  ## format the code and put imports in order
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+conformance: $(TEST_READY)  ## write docs/conformance.md anew
+	$(BIN)/python -m tests.spec.conformance
+
+bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--quick"
+	$(BIN)/python -m tests.performance $(ARGS)
+
+fuzz: $(TEST_READY)  ## throw random packets at a connection; how many goes into ARGS
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
+
+clean:  ## remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info tests/interop/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Heliograph needs Python 3.11 or newer; name one with: make PYTHON=python3.x" >&2; exit 1; }
+	@PYTHON=$(PYTHON) .ci/debian-packages python-venv=python3-venv
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(RUN_READY): pyproject.toml | $(BIN)/python
+	@echo "Installing Heliograph into $(VENV) ..."
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable .
+	@touch $@
+
+$(TEST_READY): pyproject.toml $(RUN_READY)
+	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --group test --group check
+	@touch $@
+
+$(NODE_READY): tests/interop/package.json tests/interop/package-lock.json
+	@.ci/debian-packages node=nodejs npm=npm
+	@if command -v npm >/dev/null; then \
+		cd tests/interop && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
+	fi
