@@ -1,0 +1,1 @@
+"""Who wants what: filters, the tree of subscriptions, retained messages, shared groups."""
