@@ -1,0 +1,1 @@
+"""MQTT packets: bytes <-> values. No I/O, no state but the reader's unfinished packet."""
