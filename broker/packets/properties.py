@@ -162,9 +162,9 @@ def decode_properties(data: bytes, pos: int, end: int, where: int) -> tuple[Prop
     misplaced identifier, truncation (MALFORMED_PACKET), repetition, value out of range
     (PROTOCOL_ERROR, TOPIC_ALIAS_INVALID).
     """
+    if pos < end and not data[pos]:  # no properties: worth its own line on the hot path
+        return {}, pos + 1
     size, pos = decode_varint(data, pos, end)
-    if size == 0:
-        return {}, pos
     stop = pos + size
     if stop > end:
         raise malformed("2.2.2.1", f"{size} bytes of properties where {end - pos} are left")
