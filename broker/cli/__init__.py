@@ -4,6 +4,7 @@ Rule kept here: importing this costs next to nothing, so `heliograph run` starts
 `heliograph pub` does not load the server.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -45,7 +46,8 @@ def start(command: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone: `heliograph sub ... | head`
-        sys.stderr.close()  # or the interpreter complains about the same pipe once more
+        # or the interpreter complains about the same pipe once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
 
