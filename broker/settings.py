@@ -731,10 +731,11 @@ def _plain_problems(listener: ListenerSettings) -> Iterator[str]:
 
 
 def _twice(listeners: list[tuple[str, int, dict[str, Any]]]) -> Iterator[Problem]:
-    seen: set[Address] = set()
+    seen: set[tuple[str, int]] = set()
     for source, line, values in listeners:
         address = parse_url(values["url"])
-        if address in seen and (address.port or address.path):
-            wrong = "is there twice: leave one out"
+        place = (address.host or address.path, address.port)
+        if place in seen and (address.port or not address.host):  # port 0 is a new one each time
+            wrong = "is there twice: leave one out, or choose another port"
             yield Problem(source, f'listener "{values["url"]}"', wrong, line)
-        seen.add(address)
+        seen.add(place)
