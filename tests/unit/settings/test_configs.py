@@ -1,4 +1,4 @@
-"""The settings files in configs/ are good, and heliograph.toml tells the truth about the defaults."""
+"""The files in configs/ are good, and heliograph.toml tells the truth about the defaults."""
 
 import shutil
 import tomllib
