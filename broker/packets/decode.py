@@ -234,32 +234,18 @@ def _decode_connack(data: bytes, pos: int, end: int, version: int) -> Connack:
     return Connack(flags == 1, reason, properties)
 
 
-def _decode_puback(data: bytes, pos: int, end: int, version: int) -> Puback:
-    return Puback(*_decode_ack(PacketType.PUBACK, data, pos, end, version))
+def _ack_decoder(
+    kind: PacketType, make: Callable[[int, int, Properties], Packet]
+) -> Callable[[bytes, int, int, int], Packet]:
+    def decode_ack(data: bytes, pos: int, end: int, version: int) -> Packet:
+        packet_id, pos = _decode_packet_id(data, pos, end)
+        if pos == end:  # by far the most frequent: success
+            return make(packet_id, 0, {})
+        if version < MQTT_5:
+            raise _trailing(end - pos)
+        return make(packet_id, *_decode_outcome(kind, data, pos, end))
 
-
-def _decode_pubrec(data: bytes, pos: int, end: int, version: int) -> Pubrec:
-    return Pubrec(*_decode_ack(PacketType.PUBREC, data, pos, end, version))
-
-
-def _decode_pubrel(data: bytes, pos: int, end: int, version: int) -> Pubrel:
-    return Pubrel(*_decode_ack(PacketType.PUBREL, data, pos, end, version))
-
-
-def _decode_pubcomp(data: bytes, pos: int, end: int, version: int) -> Pubcomp:
-    return Pubcomp(*_decode_ack(PacketType.PUBCOMP, data, pos, end, version))
-
-
-def _decode_ack(
-    kind: PacketType, data: bytes, pos: int, end: int, version: int
-) -> tuple[int, int, Properties]:
-    packet_id, pos = _decode_packet_id(data, pos, end)
-    if pos == end:  # by far the most frequent: success, and nothing to say about it
-        return packet_id, 0, {}
-    if version < MQTT_5:
-        raise _trailing(end - pos)
-    reason, properties = _decode_outcome(kind, data, pos, end)
-    return packet_id, reason, properties
+    return decode_ack
 
 
 def _decode_outcome(kind: PacketType, data: bytes, pos: int, end: int) -> tuple[int, Properties]:
@@ -411,10 +397,10 @@ _DECODERS: Final[tuple[Callable[[bytes, int, int, int], Packet], ...]] = (
     _decode_connect,
     _decode_connack,
     _decode_reserved,  # PUBLISH: decode() has sent it to decode_publish, which needs the flags
-    _decode_puback,
-    _decode_pubrec,
-    _decode_pubrel,
-    _decode_pubcomp,
+    _ack_decoder(PacketType.PUBACK, Puback),
+    _ack_decoder(PacketType.PUBREC, Pubrec),
+    _ack_decoder(PacketType.PUBREL, Pubrel),
+    _ack_decoder(PacketType.PUBCOMP, Pubcomp),
     _decode_subscribe,
     _decode_suback,
     _decode_unsubscribe,
