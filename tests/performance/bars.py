@@ -1,0 +1,100 @@
+"""What the project has promised itself, as a table, and whether a run keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.performance.measure import Figures
+
+OURS, YARDSTICK = "heliograph", "mosquitto"
+
+Medians = Mapping[tuple[str, str], Figures]  # by (scenario, broker)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`limit` is in `unit`; with `of` it is a share of the same value of (scenario, broker)."""
+
+    scenario: str
+    value: str  # a field of Figures
+    limit: float
+    unit: str
+    of: tuple[str, str] | None = None
+
+    @property
+    def sentence(self) -> str:
+        what = f"{self.scenario}: {_SAID[self.value]}"
+        return f"{what}, of {self.of[1]}'s {self.of[0]}" if self.of else what
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    bar: Bar
+    measured: float | None
+
+    @property
+    def mark(self) -> str:
+        if self.measured is None:
+            return "not measured"
+        return "met" if self.measured <= self.bar.limit else "LOST"
+
+
+_SAID = {
+    "broker_us": "CPU per delivered message",
+    "client_kib": "memory per idle subscribed client",
+    "rss_mib": "memory of an idle broker",
+    "start_ms": "from spawning to accepting",
+}
+
+
+def _against(scenario: str, share: float) -> Bar:
+    return Bar(scenario, "broker_us", share, "of it", of=(scenario, YARDSTICK))
+
+
+def _v5(qos: int) -> Bar:
+    return Bar(f"qos{qos}-v5", "broker_us", 1.20, "of it", of=(f"qos{qos}", OURS))
+
+
+BARS = (
+    _against("qos0", 0.40),
+    _against("qos0-v5", 0.40),
+    _against("qos1", 0.25),
+    _against("qos1-v5", 0.25),
+    _against("qos2", 0.25),
+    _against("qos2-v5", 0.25),
+    _against("fan-out", 0.50),
+    _against("fan-in", 0.70),
+    _v5(0),
+    _v5(1),
+    _v5(2),
+    Bar("idle", "client_kib", 4, "KiB"),
+    Bar("start", "rss_mib", 35, "MiB"),
+    Bar("start", "start_ms", 300, "ms"),
+)
+
+
+def judge(medians: Medians) -> list[Verdict]:
+    return [Verdict(bar, _measured(bar, medians)) for bar in BARS]
+
+
+def share(medians: Medians, scenario: str, broker: str) -> float | None:
+    """CPU of this broker as a share of mosquitto's in the same scenario."""
+    if broker == YARDSTICK:
+        return None
+    return _measured(Bar(scenario, "broker_us", 1, "", of=(scenario, YARDSTICK)), medians, broker)
+
+
+def _measured(bar: Bar, medians: Medians, broker: str = OURS) -> float | None:
+    own = _value(medians, (bar.scenario, broker), bar.value)
+    if bar.of is None or own is None:
+        return own
+    other = _value(medians, bar.of, bar.value)
+    return own / other if other else None
+
+
+def _value(medians: Medians, place: tuple[str, str], name: str) -> float | None:
+    """None as well when there was a fault: a broker that loses messages has no speed."""
+    figures = medians.get(place)
+    if figures is None or figures.fault:
+        return None
+    value = getattr(figures, name)
+    return None if value is None else float(value)

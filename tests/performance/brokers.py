@@ -1,0 +1,215 @@
+"""How each broker is started: its own process, its own configuration, a free port, one core.
+
+All are set up alike: anonymous clients, no limit on queues or messages in flight, so that the
+window of the load is the only limit. What is not set here is the broker's default.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests.performance import wire
+from tests.performance.measure import FaultError
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build" / "bench"  # data and logs: on a real disk, as in the field
+
+START_LIMIT = 20.0  # seconds until the first CONNACK
+STOP_LIMIT = 5.0
+
+_CORES = sorted(os.sched_getaffinity(0))
+_BROKER_CORE, _GENERATOR_CORE = _CORES[:1], _CORES[-1:]  # the same where there is only one
+
+_MOSQUITTO = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_queued_messages 0
+max_inflight_messages 0
+log_type error
+log_type warning
+"""
+
+_AMQTT = """\
+listeners:
+  default:
+    type: tcp
+    bind: 127.0.0.1:{port}
+    max_connections: 0
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A make of broker. `command` gives the arguments for a port and a directory of its own."""
+
+    name: str
+    versions: frozenset[int]  # protocol levels it speaks
+    version: Callable[[], str]
+    command: Callable[[int, Path], list[str]]
+    must_be_faultless: bool = True  # whether a fault of it fails the run
+    slow: bool = False  # whether it gets the smaller counts
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    kind: Kind
+    process: subprocess.Popen[bytes]
+    port: int
+    start_ms: float
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@contextlib.contextmanager
+def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
+    """A fresh broker that has answered a first CONNECT; ended on leaving.
+
+    `wrap` is put behind the Python interpreter of the command (a profiler). Raises FaultError with
+    the end of the broker's log if it does not start.
+    """
+    home = WORK / kind.name
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    port = _free_port()
+    command = kind.command(port, home)
+    command[1:1] = wrap
+    with (home / "log").open("wb") as log:
+        begun = time.perf_counter()
+        process = _spawn(command, log)
+        try:
+            _await_connack(process, port, home / "log")
+            yield Running(kind, process, port, (time.perf_counter() - begun) * 1e3)
+        finally:
+            _stop(process)
+
+
+def settle() -> None:
+    """Give this process the last core, and it and the brokers all the open files they may have."""
+    os.sched_setaffinity(0, _GENERATOR_CORE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """On the first core: a child inherits the cores of its parent."""
+    os.sched_setaffinity(0, _BROKER_CORE)
+    try:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    finally:
+        os.sched_setaffinity(0, _GENERATOR_CORE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_connack(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.perf_counter() + START_LIMIT
+    while time.perf_counter() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as peer:
+            peer.sendall(wire.connect("bench-start", wire.V311))
+            if peer.recv(4)[:1] == bytes([wire.CONNACK]):
+                return
+        time.sleep(0.002)
+    raise FaultError(f"did not start: {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return " / ".join(lines[-3:]) or "it printed nothing"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _heliograph(port: int, home: Path) -> list[str]:
+    listen = f"tcp://127.0.0.1:{port}"
+    return [sys.executable, "-m", "broker", "run", "--listen", listen, "--data", str(home / "data")]
+
+
+def _heliograph_version() -> str:
+    commit = _output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+    uvloop = importlib.metadata.version("uvloop")
+    return f"{_installed('heliograph')} commit {commit}, uvloop {uvloop}"
+
+
+def _mosquitto(port: int, home: Path) -> list[str]:
+    settings = home / "mosquitto.conf"
+    settings.write_text(_MOSQUITTO.format(port=port))
+    return [_mosquitto_program(), "-c", str(settings)]
+
+
+def _mosquitto_version() -> str:
+    found = re.search(r"version (\S+)", _output(_mosquitto_program(), "-h"))
+    return found.group(1) if found else "unknown"
+
+
+def _mosquitto_program() -> str:
+    """Debian keeps it in /usr/sbin, which is not on everybody's path."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "mosquitto"
+
+
+def _amqtt(port: int, home: Path) -> list[str]:
+    settings = home / "amqtt.yaml"
+    settings.write_text(_AMQTT.format(port=port))
+    return [sys.executable, str(Path(sys.executable).with_name("amqtt")), "-c", str(settings)]
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "not installed"
+    return done.stdout.strip() or "unknown"
+
+
+BOTH = frozenset({wire.V311, wire.V5})
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("heliograph", BOTH, _heliograph_version, _heliograph),
+        Kind("mosquitto", BOTH, _mosquitto_version, _mosquitto),
+        Kind(
+            "amqtt",
+            frozenset({wire.V311}),
+            lambda: _installed("amqtt"),
+            _amqtt,
+            must_be_faultless=False,
+            slow=True,
+        ),
+    )
+}

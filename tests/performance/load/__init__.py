@@ -1,0 +1,1 @@
+"""The load: raw sockets in one epoll loop, one module for each shape of traffic."""
