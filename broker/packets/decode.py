@@ -272,9 +272,9 @@ def _decode_subscribe(data: bytes, pos: int, end: int, version: int) -> Subscrib
 
 
 def _subscription_request(topic_filter: str, options: int, version: int) -> SubscriptionRequest:
-    qos = options & 3
-    if options & (0xC0 if version >= MQTT_5 else 0xFC):  # [MQTT-3.8.3-5]
+    if options & 0xC0 or (version < MQTT_5 and options > 2):  # [MQTT-3.8.3-5]
         raise malformed("MQTT-3.8.3-5", f"subscription options {options:#04x}")
+    qos = options & 3
     if qos == 3:
         raise misuse("3.8.3.1", "subscription with QoS 3")
     no_local = options & 4 != 0

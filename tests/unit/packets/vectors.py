@@ -337,6 +337,11 @@ def carrier(where: int, properties: Properties, block: bytes) -> tuple[Packet, b
     return packet, bytes([first, len(body)]) + body
 
 
+def place(where: int) -> str:
+    """Return the name of a packet type or of the Will, as the ids of cases have it."""
+    return "will" if where == WILL else PacketType(where).name.lower()
+
+
 def _carriers(properties: Properties) -> dict[int, tuple[Packet, int, bytes, bytes]]:
     request = SubscriptionRequest("t", 1)
     will = Will("w", b"x", 0, False, properties)
@@ -377,8 +382,9 @@ def _property_vector(where: int, identifier: Property) -> Vector:
             {Property.AUTHENTICATION_METHOD: method, **properties},
             method_block + block,
         )
-    place = "will" if where == WILL else PacketType(where).name.lower()
-    return Vector(f"{place}-5-{identifier.name.lower()}", 5, *carrier(where, properties, block))
+    return Vector(
+        f"{place(where)}-5-{identifier.name.lower()}", 5, *carrier(where, properties, block)
+    )
 
 
 VECTORS = _PACKETS + [
