@@ -1,0 +1,258 @@
+"""The command line's client against a scripted broker: no sockets, packets in and out as values."""
+
+import asyncio
+
+import pytest
+
+from broker.cli.client import Client, ConnectionLostError, RefusedError
+from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from broker.packets.decode import decode
+from broker.packets.encode import encode
+from broker.packets.properties import Property
+from broker.packets.reader import Reader
+from broker.packets.types import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
+)
+
+pytestmark = pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+
+
+class ScriptedBroker:
+    """A pipe whose far end is the test: `say` packets, `hear` what the client sends."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.reader = Reader()
+        self.to_client: asyncio.Queue[bytes] = asyncio.Queue()
+        self.from_client: asyncio.Queue[Packet] = asyncio.Queue()
+        self.closed = False
+
+    async def read(self) -> bytes:
+        return await self.to_client.get()
+
+    def write(self, data: bytes) -> None:
+        buffer, frames = self.reader.cut(data)
+        for first, start, end in frames:
+            self.from_client.put_nowait(decode(first, buffer, start, end, self.version))
+
+    async def drain(self) -> None:
+        if self.closed:
+            raise ConnectionResetError("closed")
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def say(self, *packets: Packet) -> None:
+        self.to_client.put_nowait(b"".join(encode(each, self.version) for each in packets))
+
+    def hang_up(self) -> None:
+        self.to_client.put_nowait(b"")
+
+    async def hear(self) -> Packet:
+        async with asyncio.timeout(10):
+            return await self.from_client.get()
+
+
+async def connected(version: int, **limits: int) -> tuple[Client, ScriptedBroker]:
+    broker = ScriptedBroker(version)
+    client = Client(broker, Connect(version=version), **limits)
+    broker.say(Connack())
+    await client.start()
+    await broker.hear()
+    return client, broker
+
+
+async def test_a_connection_begins_with_connect_and_ends_with_disconnect(version: int) -> None:
+    broker = ScriptedBroker(version)
+    client = Client(broker, Connect("me", version=version))
+    broker.say(Connack(session_present=True))
+    connack = await client.start()
+    await client.stop()
+    assert connack.session_present
+    assert await broker.hear() == Connect("me", version=version)
+    assert await broker.hear() == Disconnect()
+    assert broker.closed
+
+
+async def test_a_refusal_has_its_reason_and_a_hint(version: int) -> None:
+    broker = ScriptedBroker(version)
+    client = Client(broker, Connect(version=version))
+    broker.say(Connack(reason=5 if version < MQTT_5 else ReasonCode.NOT_AUTHORIZED))
+    with pytest.raises(RefusedError, match="-u USER"):
+        await client.start()
+    await client.stop()
+
+
+async def test_a_broker_that_hangs_up_instead_of_answering_is_told(version: int) -> None:
+    broker = ScriptedBroker(version)
+    client = Client(broker, Connect(version=version))
+    broker.hang_up()
+    with pytest.raises(ConnectionLostError, match="closed the connection"):
+        await client.start()
+    await client.stop()
+
+
+async def test_a_far_end_that_speaks_no_mqtt_is_told(version: int) -> None:
+    broker = ScriptedBroker(version)
+    client = Client(broker, Connect(version=version))
+    broker.to_client.put_nowait(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100)
+    with pytest.raises(ConnectionLostError, match="not MQTT"):
+        await client.start()
+    await client.stop()
+
+
+async def test_qos_0_is_sent_once_it_is_written(version: int) -> None:
+    client, broker = await connected(version)
+    assert await (await client.publish(Publish("t", b"x"))) == 0
+    assert await broker.hear() == Publish("t", b"x")
+    await client.stop()
+
+
+async def test_qos_1_is_sent_once_it_is_acknowledged(version: int) -> None:
+    client, broker = await connected(version)
+    done = await client.publish(Publish("t", b"x", qos=1))
+    assert await broker.hear() == Publish("t", b"x", qos=1, packet_id=1)
+    assert not done.done()
+    broker.say(Puback(1))
+    assert await done == 0
+    await client.stop()
+
+
+async def test_qos_2_is_sent_once_all_four_steps_are_done(version: int) -> None:
+    client, broker = await connected(version)
+    done = await client.publish(Publish("t", b"x", qos=2))
+    await broker.hear()
+    broker.say(Pubrec(1))
+    assert await broker.hear() == Pubrel(1)
+    assert not done.done()
+    broker.say(Pubcomp(1))
+    assert await done == 0
+    await client.stop()
+
+
+async def test_a_refused_message_has_the_brokers_reason(version: int) -> None:
+    if version < MQTT_5:
+        return  # 3.1.1 has no way to refuse a message
+    client, broker = await connected(version)
+    first = await client.publish(Publish("t", qos=1))
+    second = await client.publish(Publish("t", qos=2))
+    broker.say(Puback(1, ReasonCode.NOT_AUTHORIZED), Pubrec(2, ReasonCode.QUOTA_EXCEEDED))
+    assert await first == ReasonCode.NOT_AUTHORIZED
+    assert await second == ReasonCode.QUOTA_EXCEEDED
+    await client.stop()
+
+
+async def test_no_more_is_under_way_than_allowed(version: int) -> None:
+    client, broker = await connected(version, max_inflight=1)
+    await client.publish(Publish("t", b"1", qos=1))
+    waiting = asyncio.create_task(client.publish(Publish("t", b"2", qos=1)))
+    await broker.hear()
+    assert not waiting.done()
+    broker.say(Puback(1))
+    await waiting
+    assert await broker.hear() == Publish("t", b"2", qos=1, packet_id=2)
+    await client.stop()
+
+
+async def test_a_received_message_is_acknowledged_when_it_is_taken(version: int) -> None:
+    client, broker = await connected(version)
+    broker.say(Publish("a", qos=1, packet_id=7), Publish("b", qos=2, packet_id=8), Publish("c"))
+    topics = [(await client.next_message()).topic for _ in range(2)]
+    assert topics == ["a", "b"]
+    assert [await broker.hear(), await broker.hear()] == [Puback(7), Pubrec(8)]
+    broker.say(Pubrel(8))
+    assert await broker.hear() == Pubcomp(8)
+    assert (await client.next_message()).topic == "c"
+    await client.stop()
+
+
+async def test_a_qos_2_message_sent_again_is_handed_out_once(version: int) -> None:
+    client, broker = await connected(version)
+    broker.say(Publish("a", qos=2, packet_id=8))
+    await client.next_message()
+    broker.say(Publish("a", qos=2, packet_id=8, dup=True))
+    assert [await broker.hear(), await broker.hear()] == [Pubrec(8), Pubrec(8)]
+    assert not client.has_messages
+    broker.say(Pubrel(8))
+    await broker.hear()
+    broker.say(Publish("b", qos=2, packet_id=8))
+    assert (await client.next_message()).topic == "b"
+    await client.stop()
+
+
+async def test_subscribing_gives_the_reasons_in_order(version: int) -> None:
+    client, broker = await connected(version)
+    requests = [SubscriptionRequest("a", 1), SubscriptionRequest("b", 2)]
+    answer = asyncio.create_task(client.subscribe(requests, {}))
+    assert await broker.hear() == Subscribe(1, requests)
+    broker.say(Suback(1, [1, 0x80]))
+    assert await answer == [1, 0x80]
+    await client.stop()
+
+
+async def test_unsubscribing_waits_for_its_answer(version: int) -> None:
+    client, broker = await connected(version)
+    answer = asyncio.create_task(client.unsubscribe(["a"], {}))
+    assert await broker.hear() == Unsubscribe(1, ["a"])
+    reasons = [0x11] if version == MQTT_5 else []
+    broker.say(Unsuback(1, reasons))
+    assert await answer == reasons
+    await client.stop()
+
+
+async def test_everyone_who_waits_is_told_when_the_connection_is_lost(version: int) -> None:
+    client, broker = await connected(version)
+    publish = await client.publish(Publish("t", qos=1))
+    message = asyncio.create_task(client.next_message())
+    other = asyncio.create_task(client.unless_lost(asyncio.sleep(3600)))
+    await broker.hear()
+    broker.hang_up()
+    for waiting in (publish, message, other):
+        with pytest.raises(ConnectionLostError):
+            await waiting
+    with pytest.raises(ConnectionLostError):
+        await client.publish(Publish("t"))
+    await client.stop()
+
+
+async def test_the_brokers_disconnect_is_told_with_its_reason(version: int) -> None:
+    if version < MQTT_5:
+        return  # only MQTT 5 lets a broker send DISCONNECT
+    client, broker = await connected(version)
+    sentence = {Property.REASON_STRING: "back soon"}
+    broker.say(Disconnect(ReasonCode.SERVER_SHUTTING_DOWN, sentence))
+    with pytest.raises(ConnectionLostError, match=r"server shutting down \(back soon\)") as lost:
+        await client.next_message()
+    assert lost.value.reason == ReasonCode.SERVER_SHUTTING_DOWN
+    await client.stop()
+
+
+async def test_what_no_broker_may_send_ends_the_connection(version: int) -> None:
+    client, broker = await connected(version)
+    broker.say(Subscribe(1, [SubscriptionRequest("a")]))
+    with pytest.raises(ConnectionLostError, match="SUBSCRIBE"):
+        await client.next_message()
+    await client.stop()
+
+
+async def test_topic_aliases_are_resolved(version: int) -> None:
+    if version < MQTT_5:
+        return  # aliases came with MQTT 5
+    client, broker = await connected(version)
+    alias = {Property.TOPIC_ALIAS: 3}
+    broker.say(Publish("long", b"1", properties=alias), Publish("", b"2", properties=alias))
+    assert [(await client.next_message()).topic for _ in range(2)] == ["long", "long"]
+    await client.stop()
