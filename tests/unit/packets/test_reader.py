@@ -57,7 +57,7 @@ def test_any_split_of_a_stream_reads_the_same(parts: list[bytes], cuts: list[int
 
 
 @unhurried
-@given(st.lists(frames, min_size=1, max_size=3))
+@given(st.lists(frames.filter(lambda frame: len(frame) < 400), min_size=1, max_size=3))
 def test_a_stream_byte_by_byte_reads_the_same(parts: list[bytes]) -> None:
     stream = b"".join(parts)
     assert cut_all(Reader(), [stream[i : i + 1] for i in range(len(stream))]) == naive_cut(stream)
@@ -160,7 +160,7 @@ def test_a_large_packet_in_small_pieces_is_looked_at_once(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Reader, "_long_length", counted)
     reader = Reader()
-    frame = b"\x30" + encode_varint(200_000) + bytes(200_000)
+    frame = b"\x30" + encode_varint(50_000) + bytes(50_000)
     found = cut_all(reader, [frame[i : i + 1] for i in range(len(frame))])
-    assert found == [(0x30, bytes(200_000))]
+    assert found == [(0x30, bytes(50_000))]
     assert len(looks) <= 5  # while the length itself arrives, and once at the end
