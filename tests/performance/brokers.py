@@ -140,7 +140,7 @@ def _end_of(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # amqtt ends cleanly only at this one
     try:
         process.wait(STOP_LIMIT)
     except subprocess.TimeoutExpired:

@@ -32,11 +32,12 @@ def medians(results: Results) -> dict[tuple[str, str], Figures]:
 
 
 def markdown(results: Results, machine: Mapping[str, str]) -> str:
-    """Four parts: the machine, traffic, memory and start, the bars."""
+    """The machine, traffic, what went wrong, memory and start, the bars."""
     middle = medians(results)
     parts = (
         "\n".join(f"- {name}: {value}" for name, value in machine.items()),
         _table(_TRAFFIC_HEAD, _traffic(middle)),
+        "\n".join(_faults(middle)),
         _table(_REST_HEAD, _at_rest(middle)),
         _table(_BARS_HEAD, _bars(middle)),
     )
@@ -118,9 +119,15 @@ def _traffic(middle: Medians) -> Iterable[tuple[str, ...]]:
     for (scenario, broker), figures in middle.items():
         title = SCENARIOS[scenario].title
         if figures.fault:
-            yield title, broker, f"fault: {figures.fault}", *[""] * (len(_TRAFFIC_HEAD) - 3)
+            yield title, broker, "fault", *[""] * (len(_TRAFFIC_HEAD) - 3)
         elif figures.rate is not None:
             yield title, broker, *_speeds(figures, share(middle, scenario, broker))
+
+
+def _faults(middle: Medians) -> Iterable[str]:
+    for (scenario, broker), figures in middle.items():
+        if figures.fault:
+            yield f"- fault in {SCENARIOS[scenario].title}, {broker}: {figures.fault}"
 
 
 def _speeds(figures: Figures, of_mosquitto: float | None) -> Iterable[str]:
