@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from broker.cli.client import FAILURE, Client, reason_text
@@ -47,26 +48,35 @@ def check(options: Options) -> None:
 
 async def work(options: Options) -> int:
     """Connect, publish everything, wait for the acknowledgements, disconnect."""
-    payloads = payloads_of(options)
-    first = await anext(payloads, None)  # an unreadable file is told before the broker is bothered
-    client = await open_client(options)
-    try:
-        answers = []
-        while first is not None:
-            answers.append(await client.publish(_message(options, first)))
-            answers = [answer for answer in answers if not _went_well(answer)]
-            first = await _next(payloads, client)
-        reasons = await asyncio.gather(*answers)
-    finally:
-        await client.stop(properties_for(options, PacketType.DISCONNECT))
+    async with aclosing(payloads_of(options)) as payloads:
+        first = await anext(payloads, None)  # no broker is bothered for a file that is not there
+        client = await open_client(options)
+        try:
+            reasons = await _publish_all(client, options, first, payloads)
+        finally:
+            await client.stop(properties_for(options, PacketType.DISCONNECT))
     return _judge(options, reasons)
 
 
-async def payloads_of(options: Options) -> AsyncIterator[bytes]:
+async def _publish_all(
+    client: Client, options: Options, first: bytes | None, others: AsyncIterator[bytes]
+) -> list[int]:
+    """Publish every payload; the reasons of those that are not known to have gone well."""
+    answers: list[asyncio.Future[int]] = []
+    payload = first
+    while payload is not None:
+        answers.append(await client.publish(_message(options, payload)))
+        answers = [answer for answer in answers if not _went_well(answer)]
+        payload = await client.unless_lost(anext(others, None))
+    return await asyncio.gather(*answers)
+
+
+async def payloads_of(options: Options) -> AsyncGenerator[bytes, None]:
     """What to publish, one payload after another."""
     if options.stdin_lines:
-        async for line in _lines():
-            yield line
+        async with aclosing(_lines()) as lines:
+            async for line in lines:
+                yield line
         return
     payload = await asyncio.to_thread(_payload, options)
     for number in range(options.repeat):
@@ -83,23 +93,23 @@ def _payload(options: Options) -> bytes:
     return options.message or b""
 
 
-async def _lines() -> AsyncIterator[bytes]:
+async def _lines() -> AsyncGenerator[bytes, None]:
     """Lines of standard input as they come, without their ends."""
     reader = asyncio.StreamReader(LONGEST_LINE)
     loop = asyncio.get_running_loop()
     try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+        pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
+        )
     except ValueError:  # a file, which is always ready
         for line in sys.stdin.buffer:
             yield line.rstrip(b"\r\n")
         return
-    while line := await reader.readline():
-        yield line.rstrip(b"\r\n")
-
-
-async def _next(payloads: AsyncIterator[bytes], client: Client) -> bytes | None:
-    """The next payload, unless the connection ends first."""
-    return await client.unless_lost(anext(payloads, None))
+    try:
+        while line := await reader.readline():
+            yield line.rstrip(b"\r\n")
+    finally:
+        pipe.close()
 
 
 def _message(options: Options, payload: bytes) -> Publish:

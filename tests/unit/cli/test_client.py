@@ -6,15 +6,10 @@ import pytest
 
 from broker.cli.client import Client, ConnectionLostError, RefusedError
 from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
-from broker.packets.decode import decode
-from broker.packets.encode import encode
-from broker.packets.properties import Property
-from broker.packets.reader import Reader
 from broker.packets.types import (
     Connack,
     Connect,
     Disconnect,
-    Packet,
     Puback,
     Pubcomp,
     Publish,
@@ -26,53 +21,9 @@ from broker.packets.types import (
     Unsuback,
     Unsubscribe,
 )
+from tests.unit.cli.scripted_broker import ScriptedBroker, connected
 
 pytestmark = pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
-
-
-class ScriptedBroker:
-    """A pipe whose far end is the test: `say` packets, `hear` what the client sends."""
-
-    def __init__(self, version: int) -> None:
-        self.version = version
-        self.reader = Reader()
-        self.to_client: asyncio.Queue[bytes] = asyncio.Queue()
-        self.from_client: asyncio.Queue[Packet] = asyncio.Queue()
-        self.closed = False
-
-    async def read(self) -> bytes:
-        return await self.to_client.get()
-
-    def write(self, data: bytes) -> None:
-        buffer, frames = self.reader.cut(data)
-        for first, start, end in frames:
-            self.from_client.put_nowait(decode(first, buffer, start, end, self.version))
-
-    async def drain(self) -> None:
-        if self.closed:
-            raise ConnectionResetError("closed")
-
-    async def close(self) -> None:
-        self.closed = True
-
-    def say(self, *packets: Packet) -> None:
-        self.to_client.put_nowait(b"".join(encode(each, self.version) for each in packets))
-
-    def hang_up(self) -> None:
-        self.to_client.put_nowait(b"")
-
-    async def hear(self) -> Packet:
-        async with asyncio.timeout(10):
-            return await self.from_client.get()
-
-
-async def connected(version: int, **limits: int) -> tuple[Client, ScriptedBroker]:
-    broker = ScriptedBroker(version)
-    client = Client(broker, Connect(version=version), **limits)
-    broker.say(Connack())
-    await client.start()
-    await broker.hear()
-    return client, broker
 
 
 async def test_a_connection_begins_with_connect_and_ends_with_disconnect(version: int) -> None:
@@ -140,18 +91,6 @@ async def test_qos_2_is_sent_once_all_four_steps_are_done(version: int) -> None:
     assert not done.done()
     broker.say(Pubcomp(1))
     assert await done == 0
-    await client.stop()
-
-
-async def test_a_refused_message_has_the_brokers_reason(version: int) -> None:
-    if version < MQTT_5:
-        return  # 3.1.1 has no way to refuse a message
-    client, broker = await connected(version)
-    first = await client.publish(Publish("t", qos=1))
-    second = await client.publish(Publish("t", qos=2))
-    broker.say(Puback(1, ReasonCode.NOT_AUTHORIZED), Pubrec(2, ReasonCode.QUOTA_EXCEEDED))
-    assert await first == ReasonCode.NOT_AUTHORIZED
-    assert await second == ReasonCode.QUOTA_EXCEEDED
     await client.stop()
 
 
@@ -228,31 +167,9 @@ async def test_everyone_who_waits_is_told_when_the_connection_is_lost(version: i
     await client.stop()
 
 
-async def test_the_brokers_disconnect_is_told_with_its_reason(version: int) -> None:
-    if version < MQTT_5:
-        return  # only MQTT 5 lets a broker send DISCONNECT
-    client, broker = await connected(version)
-    sentence = {Property.REASON_STRING: "back soon"}
-    broker.say(Disconnect(ReasonCode.SERVER_SHUTTING_DOWN, sentence))
-    with pytest.raises(ConnectionLostError, match=r"server shutting down \(back soon\)") as lost:
-        await client.next_message()
-    assert lost.value.reason == ReasonCode.SERVER_SHUTTING_DOWN
-    await client.stop()
-
-
 async def test_what_no_broker_may_send_ends_the_connection(version: int) -> None:
     client, broker = await connected(version)
     broker.say(Subscribe(1, [SubscriptionRequest("a")]))
     with pytest.raises(ConnectionLostError, match="SUBSCRIBE"):
         await client.next_message()
-    await client.stop()
-
-
-async def test_topic_aliases_are_resolved(version: int) -> None:
-    if version < MQTT_5:
-        return  # aliases came with MQTT 5
-    client, broker = await connected(version)
-    alias = {Property.TOPIC_ALIAS: 3}
-    broker.say(Publish("long", b"1", properties=alias), Publish("", b"2", properties=alias))
-    assert [(await client.next_message()).topic for _ in range(2)] == ["long", "long"]
     await client.stop()
