@@ -102,11 +102,8 @@ def decode_publish(first: int, data: bytes, pos: int, end: int, version: int) ->
     if first & 0x06 == 0x06 or first & 0x0E == 0x08:
         raise _publish_flags(first)
     start = pos + 2
-    if start > end:
-        raise truncated(2, end - pos)
-    pos = start + (data[pos] << 8 | data[pos + 1])
-    if pos > end:
-        raise truncated(pos - start, end - start)
+    if start > end or (pos := start + (data[pos] << 8 | data[pos + 1])) > end:
+        raise malformed("2.1.4", "a topic name that reaches beyond its packet")
     raw = data[start:pos]
     topic = _KNOWN_TOPICS.get(raw)
     if topic is None:
@@ -117,7 +114,10 @@ def decode_publish(first: int, data: bytes, pos: int, end: int, version: int) ->
         packet_id, pos = _decode_packet_id(data, pos, end)
     properties: Properties = {}
     if version >= MQTT_5:
-        properties, pos = decode_properties(data, pos, end, _PUBLISH)
+        if pos < end and not data[pos]:  # no properties: not worth a call
+            pos += 1
+        else:
+            properties, pos = decode_properties(data, pos, end, _PUBLISH)
     if not topic and Property.TOPIC_ALIAS not in properties:
         raise misuse("MQTT-4.7.3-1", "empty topic name without a topic alias")
     return Publish(topic, data[pos:end], qos, first & 1 != 0, first & 8 != 0, packet_id, properties)

@@ -162,8 +162,6 @@ def decode_properties(data: bytes, pos: int, end: int, where: int) -> tuple[Prop
     misplaced identifier, truncation (MALFORMED_PACKET), repetition, value out of range
     (PROTOCOL_ERROR, TOPIC_ALIAS_INVALID).
     """
-    if pos < end and not data[pos]:  # no properties: worth its own line on the hot path
-        return {}, pos + 1
     size, pos = decode_varint(data, pos, end)
     stop = pos + size
     if stop > end:

@@ -59,6 +59,7 @@ def test_a_number_outside_the_variable_byte_integer_is_a_value_error(value: int)
         {Property.MAXIMUM_PACKET_SIZE: 0},
         {Property.SUBSCRIPTION_IDENTIFIER: [0]},
         {Property.MESSAGE_EXPIRY_INTERVAL: -1},
+        {Property.MESSAGE_EXPIRY_INTERVAL: 0x1_0000_0000},
         {Property.RESPONSE_TOPIC: "a/#"},
         {Property.RESPONSE_TOPIC: ""},
     ],
