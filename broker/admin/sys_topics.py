@@ -1,0 +1,84 @@
+"""The `$SYS/broker/...` topics under Mosquitto's names: what the broker says about itself,
+retained, every few seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.packets.publication import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker.engine.engine import Engine
+
+PREFIX = "$SYS/broker/"
+
+
+class SysTopics:
+    """Publishes what has changed since the last round; QoS 0 messages of the broker itself."""
+
+    def __init__(self, engine: Engine, version: str, started: float) -> None:
+        self._engine = engine
+        self._version = version
+        self._started = started
+        self._said: dict[str, str] = {}
+        self._most_clients = 0
+
+    def publish(self, now: float) -> None:
+        """Say everything that is new."""
+        for name, value in self.figures(now):
+            text = str(value)
+            if self._said.get(name) != text:
+                self._said[name] = text
+                topic = PREFIX + name
+                self._engine.publishing.publish(Publication(topic, text.encode(), retain=True))
+
+    def figures(self, now: float) -> Iterator[tuple[str, object]]:
+        """Every topic (without the prefix) with its value."""
+        yield "version", f"heliograph version {self._version}"
+        yield "uptime", f"{int(now - self._started)} seconds"
+        yield from self._clients()
+        yield from self._traffic()
+        yield from self._holdings()
+
+    def _clients(self) -> Iterator[tuple[str, object]]:
+        engine = self._engine
+        connected = len(engine.admission)
+        total = connected + sum(1 for each in engine.sessions if each.carrier is None)
+        self._most_clients = max(self._most_clients, connected)
+        yield "clients/connected", connected
+        yield "clients/active", connected
+        yield "clients/disconnected", total - connected
+        yield "clients/inactive", total - connected
+        yield "clients/total", total
+        yield "clients/maximum", self._most_clients
+        yield "clients/expired", engine.sessions.expired
+
+    def _traffic(self) -> Iterator[tuple[str, object]]:
+        traffic = self._engine.traffic
+        yield "messages/received", traffic.messages_received
+        yield "messages/sent", traffic.messages_sent
+        yield "bytes/received", traffic.bytes_received
+        yield "bytes/sent", traffic.bytes_sent
+        yield "publish/messages/received", traffic.publish_received
+        yield "publish/messages/sent", traffic.delivered
+        yield "publish/bytes/received", traffic.publish_bytes_received
+        yield "publish/bytes/sent", traffic.publish_bytes_sent
+        yield "publish/messages/dropped", sum(traffic.lost.values())
+        for reason in sorted(traffic.lost):
+            yield f"publish/messages/dropped/{reason}", traffic.lost[reason]
+
+    def _holdings(self) -> Iterator[tuple[str, object]]:
+        engine = self._engine
+        waiting = sum(session.waiting for session in engine.sessions)
+        inflight = sum(session.in_flight for session in engine.sessions)
+        yield "subscriptions/count", len(engine.router)
+        yield "shared_subscriptions/count", engine.router.shared_count
+        yield "retained messages/count", len(engine.retention)
+        yield "messages/stored", waiting + len(engine.retention)
+        yield "store/messages/count", waiting + len(engine.retention)
+        yield "store/messages/bytes", engine.retention.size
+        yield "messages/inflight", inflight
+        yield "messages/queued", waiting

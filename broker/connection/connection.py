@@ -1,0 +1,321 @@
+"""One client's conversation, without I/O: cuts packets, keeps the state, gathers what goes out.
+
+`receive` handles everything a read brought in one pass; what the broker answers gathers in the
+outbox and leaves as one write when the link asks for `data_to_send`. The outbox is bounded: over
+its limit the connection is `blocked`, QoS 0 is shed and QoS 1 and 2 wait in the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.connection.states import State
+from broker.packets.codes import MQTT_3_1_1, MQTT_5
+from broker.packets.encode import encode
+from broker.packets.errors import ProtocolViolation
+from broker.packets.properties import Property
+from broker.packets.reader import LARGEST_PACKET, Reader
+from broker.packets.types import Connack, Disconnect, Packet
+
+if TYPE_CHECKING:
+    from broker.clock import Clock
+    from broker.connection.aliases import InboundAliases, OutboundAliases
+    from broker.connection.ports import Host, Origin, Sink, Traffic
+    from broker.packets.publication import Publication
+    from broker.packets.types import Will
+    from broker.session.session import Session
+
+KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
+CHUNK = (
+    65_536  # bytes handed to the link at once while a backlog drains, so that others get their turn
+)
+_PROBLEM_PROPERTIES = (Property.REASON_STRING, Property.USER_PROPERTY)
+
+
+class Connection:
+    """What is known about one client while its link lasts."""
+
+    __slots__ = (
+        "_clock",
+        "_held",
+        "_host",
+        "_outbox",
+        "_outbox_size",
+        "_reader",
+        "_stalled_at",
+        "_traffic",
+        "_unsent_at_stall",
+        "aliases_in",
+        "aliases_out",
+        "armed_for",
+        "authentication",
+        "blocked",
+        "client_id",
+        "connect_deadline",
+        "handlers",
+        "keep_alive",
+        "last_received",
+        "maximum_packet_size",
+        "origin",
+        "outbox_limit",
+        "paused",
+        "problem_information",
+        "session",
+        "sink",
+        "stall_timeout",
+        "state",
+        "username",
+        "version",
+        "will",
+    )
+
+    def __init__(
+        self,
+        origin: Origin,
+        sink: Sink,
+        host: Host,
+        clock: Clock,
+        traffic: Traffic,
+        maximum_packet_size: int,
+        connect_deadline: float,
+        outbox_limit: int,
+        stall_timeout: float,
+    ) -> None:
+        self.origin = origin
+        self.sink = sink
+        self._host = host
+        self._clock = clock
+        self._traffic = traffic
+        self._reader = Reader(maximum_packet_size)
+        self._outbox: list[bytes] = []
+        self._outbox_size = 0
+        self._held: list[tuple[int, bytes]] | None = None
+        self._stalled_at: float | None = None
+        self._unsent_at_stall = 0
+        self.outbox_limit = outbox_limit  # bytes
+        self.stall_timeout = stall_timeout  # seconds without the peer taking a byte
+        self.connect_deadline: float | None = connect_deadline
+        self.armed_for: int | None = None
+        self.blocked = False
+        self.paused = False  # the link takes nothing at the moment
+        self.state = State.AWAITING_CONNECT
+        self.handlers = host.tables[State.AWAITING_CONNECT]
+        self.version = MQTT_3_1_1
+        self.client_id = ""
+        self.username: str | None = None
+        self.session: Session | None = None
+        self.will: Will | None = None
+        self.keep_alive = 0  # seconds; 0 = none
+        self.last_received = clock.now
+        self.maximum_packet_size = LARGEST_PACKET  # the client's [MQTT-3.1.2-24]
+        self.problem_information = True
+        self.aliases_in: InboundAliases | None = None
+        self.aliases_out: OutboundAliases | None = None
+        self.authentication: object | None = None
+
+    # -- the machine's verbs ----------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Handle what a read brought; `b""` says that the link is gone. Never raises."""
+        self._clock.now = self.last_received = now
+        if not data:
+            self._host.on_lost(self)
+            return
+        traffic = self._traffic
+        traffic.bytes_received += len(data)
+        try:
+            data, packets = self._reader.cut(data)
+            traffic.messages_received += len(packets)
+            for first, start, stop in packets:
+                self.handlers[first >> 4](self, first, data, start, stop)
+            if self._reader.violation is not None and self.state is not State.CLOSED:
+                raise self._reader.violation
+        except ProtocolViolation as violation:
+            self._host.on_violation(self, violation)
+        except Exception as fault:  # noqa: BLE001  a fault of ours ends this one connection, not the process
+            self._host.on_fault(self, fault)
+
+    def data_to_send(self) -> bytes:
+        """Take everything that waits to go out."""
+        outbox = self._outbox
+        self._traffic.messages_sent += len(outbox)
+        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+        self._traffic.bytes_sent += len(data)
+        outbox.clear()
+        self._outbox_size = 0
+        self.blocked = False
+        return data
+
+    def next_deadline(self) -> float | None:
+        """The instant at which `tick` has something to judge."""
+        deadline = self.connect_deadline
+        if deadline is None and self.keep_alive:
+            deadline = self.last_received + self.keep_alive * KEEP_ALIVE_GRACE
+        if self._stalled_at is not None:
+            stall = self._stalled_at + self.stall_timeout
+            deadline = stall if deadline is None else min(deadline, stall)
+        return deadline
+
+    def tick(self, now: float) -> None:
+        """End the connection if its deadline has passed."""
+        self._clock.now = now
+        deadline = self.next_deadline()
+        if deadline is not None and now >= deadline and not self._has_progressed(now):
+            self._host.on_timeout(self)
+
+    # -- what the link reports --------------------------------------------------------------------
+
+    def pause(self, now: float) -> None:
+        """The peer reads too slowly: the link takes nothing until `go_on`."""
+        self.paused = True
+        self._stalled_at = now
+        self._unsent_at_stall = self.sink.unsent()
+        self._host.arm(self)
+
+    def go_on(self) -> None:
+        """The link takes bytes again."""
+        self.paused = False
+        self._stalled_at = None
+
+    def drained(self) -> None:
+        """The outbox was taken: send more of what waits in the session."""
+        if self.session is not None and self.session.queueing:
+            self.session.pump()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the peer has not taken a byte for as long as is allowed."""
+        return (
+            self._stalled_at is not None
+            and self._clock.now >= self._stalled_at + self.stall_timeout
+        )
+
+    # -- what the broker sends --------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Add one packet to the outbox."""
+        outbox = self._outbox
+        if not outbox:
+            self.sink.wake()
+        outbox.append(frame)
+        self._outbox_size += len(frame)
+        if self._outbox_size >= self.outbox_limit:
+            self._overflow()
+
+    def send_packet(self, packet: Packet) -> None:
+        """Encode and send, leaving out what this client does not want or cannot take."""
+        properties = getattr(packet, "properties", None)
+        if properties and not self.problem_information and not _always_explains(packet):
+            for key in _PROBLEM_PROPERTIES:  # [MQTT-3.1.2-29]
+                properties.pop(key, None)
+        frame = encode(packet, self.version)
+        if len(frame) > self.maximum_packet_size and properties:
+            for key in _PROBLEM_PROPERTIES:  # [MQTT-3.2.2-19] and its like for every packet
+                properties.pop(key, None)
+            frame = encode(packet, self.version)
+        if len(frame) <= self.maximum_packet_size:  # [MQTT-3.1.2-24]
+            self.send(frame)
+
+    def send_publication(
+        self,
+        publication: Publication,
+        first: int,
+        packet_id: int,
+        identifiers: tuple[int, ...],
+    ) -> bool:
+        """Send a PUBLISH; False when it is larger than the client accepts."""
+        if identifiers or self.aliases_out is not None:
+            frame = self._frame_for_one(publication, first, packet_id, identifiers)
+        else:
+            frame = publication.encode(first, self.version, packet_id, self._clock.now)
+        size = len(frame)
+        if size > self.maximum_packet_size:  # [MQTT-3.1.2-25]
+            self._drop(publication)
+            return False
+        traffic = self._traffic
+        traffic.delivered += 1
+        traffic.publish_bytes_sent += len(publication.payload)
+        self.send(frame)
+        return True
+
+    def send_pubrel(self, packet_id: int) -> None:
+        """Send a PUBREL."""
+        self.send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+
+    # -- changes of state -------------------------------------------------------------------------
+
+    def enter(self, state: State) -> None:
+        """Take a new state; what was held while its decision was made is handled now."""
+        self.state = state
+        self.handlers = self._host.tables[state]
+        if self._held is not None and state is not State.DECIDING:
+            self.sink.hold_reading(False)
+            self._handle_held()
+
+    def hold(self, first: int, body: bytes) -> None:
+        """Keep a packet that arrived before the decision about its CONNECT, and read no further."""
+        if self._held is None:
+            self._held = []
+            self.sink.hold_reading(True)
+        self._held.append((first, body))
+
+    def close(self) -> None:
+        """End the conversation; what is in the outbox still goes out."""
+        self.enter(State.CLOSED)
+        self.sink.close()
+
+    def abort(self) -> None:
+        """End the conversation at once."""
+        self.enter(State.CLOSED)
+        self._outbox.clear()
+        self.sink.abort()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _handle_held(self) -> None:
+        held, self._held = self._held, None
+        try:
+            for first, body in held or ():
+                self.handlers[first >> 4](self, first, body, 0, len(body))
+        except ProtocolViolation as violation:
+            self._host.on_violation(self, violation)
+
+    def _overflow(self) -> None:
+        if not self.paused:
+            self.sink.flush()
+        self.blocked = self._outbox_size >= self.outbox_limit
+
+    def _has_progressed(self, now: float) -> bool:
+        """Whether a stalled peer has taken bytes since the last look: slow is not stuck."""
+        if self._stalled_at is None or not self.stalled:
+            return False
+        unsent = self.sink.unsent()
+        if unsent >= self._unsent_at_stall:
+            return False
+        self._stalled_at, self._unsent_at_stall = now, unsent
+        self._host.arm(self)
+        return True
+
+    def _frame_for_one(
+        self, publication: Publication, first: int, packet_id: int, identifiers: tuple[int, ...]
+    ) -> bytes:
+        if self.version != MQTT_5:
+            return publication.encode(first, self.version, packet_id, self._clock.now)
+        alias, with_topic = 0, True
+        if self.aliases_out is not None:
+            alias, with_topic = self.aliases_out.assign(publication.topic)
+        return publication.encode_for_one(
+            first, packet_id, self._clock.now, identifiers, alias, with_topic
+        )
+
+    def _drop(self, publication: Publication) -> None:
+        self._traffic.lose("too_large_for_client")
+        if self.aliases_out is not None:
+            self.aliases_out.forget()
+
+
+def _always_explains(packet: Packet) -> bool:
+    """CONNACK and DISCONNECT (as PUBLISH) may carry reason strings even if problem information was
+    not requested.
+    """
+    return isinstance(packet, Connack | Disconnect)

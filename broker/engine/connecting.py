@@ -1,0 +1,310 @@
+"""CONNECT to CONNACK: checks, authentication, take-over, the session, and what was agreed (sections
+3.1, 3.2, 4.12).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.connection.aliases import InboundAliases, OutboundAliases
+from broker.connection.states import State
+from broker.engine.notices import ClientConnected, ConnectRefused
+from broker.engine.ports import Attempt, Verdict
+from broker.packets.codes import CONNACK_RETURN_CODE, MQTT_5, ReasonCode
+from broker.packets.decode import connect_version, decode
+from broker.packets.errors import ProtocolViolation
+from broker.packets.properties import Properties, Property
+from broker.packets.reader import LARGEST_PACKET
+from broker.packets.types import Connack, Connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.connection.connection import Connection
+    from broker.engine.admission import Admission
+    from broker.engine.authenticating import Authenticating
+    from broker.engine.notices import Observer
+    from broker.engine.policy import Policy
+    from broker.engine.ports import Authenticator
+    from broker.engine.sessions import Sessions
+    from broker.engine.wills import Wills
+    from broker.session.session import Session
+
+SERVER_UNAVAILABLE_3_1_1 = 3  # the nearest return code for reasons that MQTT 3.1.1 does not know
+RECEIVE_MAXIMUM = 65_535  # what an absent Receive Maximum means
+
+
+class Connecting:
+    """Decides about every CONNECT and sets the connection up."""
+
+    __slots__ = (
+        "_admission",
+        "_authenticating",
+        "_authenticator",
+        "_ids",
+        "_observe",
+        "_policy",
+        "_sessions",
+        "_take_over",
+        "_wills",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        sessions: Sessions,
+        wills: Wills,
+        admission: Admission,
+        authenticator: Authenticator,
+        authenticating: Authenticating,
+        new_id: Callable[[], str],
+        take_over: Callable[[str], None],
+        observe: Observer,
+    ) -> None:
+        self._policy = policy
+        self._sessions = sessions
+        self._wills = wills
+        self._admission = admission
+        self._authenticator = authenticator
+        self._authenticating = authenticating
+        self._ids = new_id
+        self._take_over = take_over
+        self._observe = observe
+
+    # -- the packet -------------------------------------------------------------------------------
+
+    def on_connect(
+        self, connection: Connection, first: int, data: bytes, start: int, end: int
+    ) -> None:
+        """The first packet of a client."""
+        connection.version = connect_version(data, start, end) or connection.version
+        try:
+            packet = decode(first, data, start, end, connection.version)
+        except ProtocolViolation as violation:
+            self._refuse_malformed(connection, violation)
+            return
+        assert isinstance(packet, Connect)
+        self._note(connection, packet)
+        fault = self._fault(connection, packet)
+        if fault is not None:
+            self.refuse(connection, fault)
+        else:
+            self._authenticate(connection, packet)
+
+    def refuse(
+        self, connection: Connection, verdict: Verdict, properties: Properties | None = None
+    ) -> None:
+        """Say no and close [MQTT-3.2.2-7]."""
+        reason = verdict.reason
+        if connection.version == MQTT_5:
+            properties = dict(properties or {})
+            if self._policy.server_reference and reason in _REDIRECTIONS:
+                properties[Property.SERVER_REFERENCE] = self._policy.server_reference
+            connection.send_packet(Connack(False, reason, properties))  # [MQTT-3.2.2-6]
+        else:
+            return_code = CONNACK_RETURN_CODE.get(reason, SERVER_UNAVAILABLE_3_1_1)
+            connection.send_packet(Connack(False, return_code))
+        connection.close()
+        self._observe(
+            ConnectRefused(
+                connection.client_id, connection.username, connection.origin, reason, verdict.why
+            )
+        )
+
+    # -- the steps --------------------------------------------------------------------------------
+
+    def _refuse_malformed(self, connection: Connection, violation: ProtocolViolation) -> None:
+        """MQTT 5 and an unknown version get a CONNACK; MQTT 3.1.1 is closed without one, as it
+        asks.
+        """
+        verdict = Verdict(violation.reason, why=str(violation))
+        known = violation.reason is not ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+        if known and connection.version != MQTT_5:
+            connection.close()
+            origin = connection.origin
+            self._observe(ConnectRefused("", None, origin, violation.reason, verdict.why))
+            return
+        self.refuse(connection, verdict)
+
+    def _note(self, connection: Connection, packet: Connect) -> None:
+        """Keep what the packet says about the connection itself."""
+        properties = packet.properties
+        connection.client_id = packet.client_id
+        connection.username = packet.username
+        connection.keep_alive = packet.keep_alive
+        connection.will = packet.will
+        connection.maximum_packet_size = properties.get(
+            Property.MAXIMUM_PACKET_SIZE, LARGEST_PACKET
+        )
+        connection.problem_information = bool(
+            properties.get(Property.REQUEST_PROBLEM_INFORMATION, 1)
+        )
+
+    def _fault(self, connection: Connection, packet: Connect) -> Verdict | None:
+        """What is wrong with a well-formed CONNECT, apart from who sends it."""
+        if not packet.client_id and not packet.clean_start and packet.version != MQTT_5:
+            return Verdict(  # [3.1.1:MQTT-3.1.3-8]
+                ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+                why="an empty client id needs clean session 1",
+            )
+        will = packet.will
+        if will is not None and will.qos > self._policy.maximum_qos:  # [MQTT-3.2.2-12]
+            return Verdict(ReasonCode.QOS_NOT_SUPPORTED, why=f"Will QoS {will.qos}")
+        if will is not None and will.retain and not self._policy.retain_available:
+            return Verdict(ReasonCode.RETAIN_NOT_SUPPORTED, why="Will Retain")  # [MQTT-3.2.2-13]
+        is_known = self._sessions.get(packet.client_id) is not None
+        if self._sessions.is_full and not is_known:
+            return Verdict(
+                ReasonCode.QUOTA_EXCEEDED, why="as many sessions as limits.max_sessions allows"
+            )
+        return self._admission.refusal(connection)
+
+    def _authenticate(self, connection: Connection, packet: Connect) -> None:
+        attempt = Attempt(
+            packet.client_id,
+            packet.username,
+            packet.password,
+            connection.origin,
+            packet.version,
+        )
+
+        def decide(verdict: Verdict, properties: Properties | None = None) -> None:
+            if connection.state is State.CLOSED:
+                return
+            if verdict.reason is not ReasonCode.SUCCESS:
+                self.refuse(connection, verdict)
+            else:
+                self._accept(connection, packet, verdict, properties or {})
+
+        connection.enter(State.DECIDING)
+        if Property.AUTHENTICATION_METHOD in packet.properties:
+            self._authenticating.begin(connection, attempt, packet.properties, decide)
+        else:
+            self._authenticator.authenticate(attempt, decide)
+
+    def _accept(
+        self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
+    ) -> None:
+        if verdict.username is not None:
+            connection.username = verdict.username
+        if not connection.client_id:  # [MQTT-3.1.3-6]
+            connection.client_id = self._ids()
+        session, present = self._session(connection, packet)
+        self._agree(connection, packet, session)
+        connection.session = session
+        session.carrier = connection
+        self._admission.admit(connection)
+        connection.send_packet(self._connack(connection, packet, session, present, extra))
+        connection.enter(State.CONNECTED)
+        self._observe(_connected(connection, present))
+        if connection.state is State.CONNECTED:  # packets held until now may have ended it
+            session.resume()
+
+    # -- the session ------------------------------------------------------------------------------
+
+    def _session(self, connection: Connection, packet: Connect) -> tuple[Session, bool]:
+        """Take over, resume, begin: what Clean Start asks for [MQTT-3.1.4-3] [MQTT-3.1.4-4]."""
+        client_id = connection.client_id
+        present = self._sessions.get(client_id) is not None
+        if present:
+            if packet.clean_start:  # [MQTT-3.1.2-4]
+                self._end_earlier(client_id)
+                present = False
+            else:
+                self._take_over(client_id)
+        session = self._sessions.get(client_id)
+        if session is None:  # new, or it ended with the connection that was taken over
+            return self._sessions.begin(client_id, connection.username), False
+        self._sessions.wake(session)
+        self._wills.cancel(client_id)  # [MQTT-3.1.3-9]
+        session.username = connection.username
+        return session, present
+
+    def _end_earlier(self, client_id: str) -> None:
+        self._take_over(client_id)
+        session = self._sessions.get(client_id)
+        if session is not None:
+            self._sessions.end(session)
+
+    def _agree(self, connection: Connection, packet: Connect, session: Session) -> None:
+        """Settle the numbers that both sides go by."""
+        policy = self._policy
+        properties = packet.properties
+        client_receives = properties.get(Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
+        session.window = min(client_receives, policy.max_inflight)  # [MQTT-4.9.0-1]
+        session.expiry_interval = self._expiry_interval(packet)
+        if policy.maximum_keep_alive and not 0 < packet.keep_alive <= policy.maximum_keep_alive:
+            connection.keep_alive = policy.maximum_keep_alive
+        if packet.version == MQTT_5 and policy.topic_alias_maximum:
+            connection.aliases_in = InboundAliases(policy.topic_alias_maximum)
+        wanted = properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0)
+        if wanted and policy.topic_aliases_out:  # [MQTT-3.1.2-27]
+            connection.aliases_out = OutboundAliases(min(wanted, policy.topic_alias_maximum or 64))
+
+    def _expiry_interval(self, packet: Connect) -> int:
+        policy = self._policy
+        if packet.version == MQTT_5:
+            wanted: int = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0)
+            return min(wanted, policy.max_session_expiry)
+        return 0 if packet.clean_start else policy.session_expiry_3_1_1
+
+    # -- the answer -------------------------------------------------------------------------------
+
+    def _connack(
+        self,
+        connection: Connection,
+        packet: Connect,
+        session: Session,
+        present: bool,
+        extra: Properties,
+    ) -> Connack:
+        if packet.version != MQTT_5:
+            return Connack(present, 0)
+        properties = self._announcements()
+        properties.update(extra)
+        if not packet.client_id:  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+            properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = connection.client_id
+        if connection.keep_alive != packet.keep_alive:  # [MQTT-3.1.2-21]
+            properties[Property.SERVER_KEEP_ALIVE] = connection.keep_alive
+        if session.expiry_interval != packet.properties.get(Property.SESSION_EXPIRY_INTERVAL, 0):
+            properties[Property.SESSION_EXPIRY_INTERVAL] = session.expiry_interval
+        if packet.properties.get(Property.REQUEST_RESPONSE_INFORMATION):  # [MQTT-3.1.2-28]
+            self._add_response_information(connection, properties)
+        return Connack(present, ReasonCode.SUCCESS, properties)
+
+    def _announcements(self) -> Properties:
+        """What this broker offers, where it differs from what an absent property means (section
+        3.2.2.3).
+        """
+        policy = self._policy
+        properties: Properties = {
+            Property.RECEIVE_MAXIMUM: policy.receive_maximum,
+            Property.MAXIMUM_PACKET_SIZE: policy.maximum_packet_size,
+        }
+        if policy.topic_alias_maximum:
+            properties[Property.TOPIC_ALIAS_MAXIMUM] = policy.topic_alias_maximum
+        if policy.maximum_qos < 2:  # [MQTT-3.2.2-9]
+            properties[Property.MAXIMUM_QOS] = policy.maximum_qos
+        if not policy.retain_available:
+            properties[Property.RETAIN_AVAILABLE] = 0
+        return properties
+
+    def _add_response_information(self, connection: Connection, properties: Properties) -> None:
+        template = self._policy.response_information
+        if template:
+            filled = template.replace("{client_id}", connection.client_id)
+            properties[Property.RESPONSE_INFORMATION] = filled
+
+
+_REDIRECTIONS = (ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED)
+
+
+def _connected(connection: Connection, present: bool) -> ClientConnected:
+    return ClientConnected(
+        connection.client_id,
+        connection.username,
+        connection.origin,
+        connection.version,
+        present,
+        connection.keep_alive,
+    )

@@ -1,0 +1,114 @@
+"""When something must be looked at again: all deadlines of the engine in buckets of a quarter of a
+second.
+
+Nothing is re-armed when a packet arrives: what is due is asked for its next deadline when its
+bucket comes, and armed anew if that lies ahead. So ten thousand keep-alives cost one dictionary
+entry each, and nothing per packet.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUCKETS_PER_SECOND = 4
+
+
+class Timed(Protocol):
+    """What has a deadline. `armed_for` belongs to Deadlines."""
+
+    armed_for: int | None
+
+    def next_deadline(self) -> float | None:
+        """The instant of interest; None when there is none any more."""
+
+    def tick(self, now: float) -> None:
+        """The deadline may have come."""
+
+
+class Timer:
+    """One call at one instant."""
+
+    __slots__ = ("_call", "_when", "armed_for")
+
+    def __init__(self, when: float, call: Callable[[], None]) -> None:
+        self._when: float | None = when
+        self._call = call
+        self.armed_for: int | None = None
+
+    def next_deadline(self) -> float | None:
+        """When the call will be made."""
+        return self._when
+
+    def tick(self, now: float) -> None:
+        """Make the call when it is time."""
+        if self._when is not None and now >= self._when:
+            self._when = None
+            self._call()
+
+    def cancel(self) -> None:
+        """Make no call."""
+        self._when = None
+
+
+class Deadlines:
+    """Timed things by the bucket in which they must be asked again."""
+
+    __slots__ = ("_buckets", "_order", "on_earlier")
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[Timed, None]] = {}
+        self._order: list[int] = []
+        self.on_earlier: Callable[[], None] | None = None  # the next deadline has moved forward
+
+    def arm(self, timed: Timed) -> None:
+        """Take note that the next deadline of `timed` may have come nearer."""
+        deadline = timed.next_deadline()
+        if deadline is None:
+            return
+        bucket = int(deadline * BUCKETS_PER_SECOND) + 1
+        if timed.armed_for is not None:
+            if timed.armed_for <= bucket:
+                return
+            self.disarm(timed)
+        self._put(timed, bucket)
+
+    def after(self, delay: float, now: float, call: Callable[[], None]) -> Timer:
+        """Arrange one call, `delay` seconds from `now`."""
+        timer = Timer(now + delay, call)
+        self.arm(timer)
+        return timer
+
+    def disarm(self, timed: Timed) -> None:
+        """Forget `timed`."""
+        if timed.armed_for is not None:
+            self._buckets[timed.armed_for].pop(timed, None)
+            timed.armed_for = None
+
+    def next_deadline(self) -> float | None:
+        """When `tick` should be called next."""
+        return self._order[0] / BUCKETS_PER_SECOND if self._order else None
+
+    def tick(self, now: float) -> None:
+        """Ask everything that is due, and arm it anew if its time has not come."""
+        while self._order and self._order[0] <= now * BUCKETS_PER_SECOND:
+            due = self._buckets.pop(heapq.heappop(self._order))
+            for timed in due:
+                timed.armed_for = None
+            for timed in due:
+                timed.tick(now)
+                self.arm(timed)
+
+    def _put(self, timed: Timed, bucket: int) -> None:
+        timed.armed_for = bucket
+        members = self._buckets.get(bucket)
+        if members is not None:
+            members[timed] = None
+            return
+        self._buckets[bucket] = {timed: None}
+        heapq.heappush(self._order, bucket)
+        if self._order[0] == bucket and self.on_earlier is not None:
+            self.on_earlier()

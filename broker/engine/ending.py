@@ -1,0 +1,148 @@
+"""How a connection ends: DISCONNECT, loss, violation, time-out, take-over, shutdown; and what
+becomes of Will and session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.connection.states import State
+from broker.engine.notices import ClientDisconnected, FaultSeen, ViolationSeen
+from broker.packets.codes import MQTT_5, REASONS, PacketType, ReasonCode
+from broker.packets.decode import decode
+from broker.packets.errors import misuse
+from broker.packets.properties import Properties, Property
+from broker.packets.types import Connack, Disconnect
+
+if TYPE_CHECKING:
+    from broker.connection.connection import Connection
+    from broker.engine.admission import Admission
+    from broker.engine.deadlines import Deadlines
+    from broker.engine.notices import Observer
+    from broker.engine.policy import Policy
+    from broker.engine.sessions import Sessions
+    from broker.engine.wills import Wills
+    from broker.packets.errors import ProtocolViolation
+    from broker.session.session import Session
+
+
+class Ending:
+    """Ends connections, each exactly once."""
+
+    __slots__ = ("_admission", "_deadlines", "_observe", "_policy", "_sessions", "_wills")
+
+    def __init__(
+        self,
+        policy: Policy,
+        admission: Admission,
+        sessions: Sessions,
+        wills: Wills,
+        deadlines: Deadlines,
+        observe: Observer,
+    ) -> None:
+        self._policy = policy
+        self._admission = admission
+        self._sessions = sessions
+        self._wills = wills
+        self._deadlines = deadlines
+        self._observe = observe
+
+    # -- the client's side ------------------------------------------------------------------------
+
+    def on_disconnect(
+        self, connection: Connection, first: int, data: bytes, start: int, end: int
+    ) -> None:
+        """The client says goodbye; with reason 0x00 its Will is thrown away [MQTT-3.14.4-3]."""
+        packet = decode(first, data, start, end, connection.version)
+        assert isinstance(packet, Disconnect)
+        if connection.session is not None:
+            self._change_expiry(connection.session, packet)
+        if packet.reason == ReasonCode.SUCCESS:
+            connection.will = None
+        self._finish(connection, "said DISCONNECT")
+        connection.close()
+
+    def on_lost(self, connection: Connection) -> None:
+        """The link broke."""
+        if connection.state is not State.CLOSED:
+            self._finish(connection, "lost the connection")
+            connection.abort()
+
+    # -- the broker's side ------------------------------------------------------------------------
+
+    def on_violation(self, connection: Connection, violation: ProtocolViolation) -> None:
+        """Answer as the standard says, then close [MQTT-4.13.1-1]."""
+        if connection.state is State.CLOSED:
+            return
+        self._observe(ViolationSeen(connection.client_id, connection.origin, violation))
+        self._close_with(connection, violation.reason, str(violation))
+
+    def on_fault(self, connection: Connection, fault: Exception) -> None:
+        """A fault of ours ends this one connection."""
+        self._observe(FaultSeen(connection.client_id, connection.origin, fault))
+        self._close_with(connection, ReasonCode.UNSPECIFIED_ERROR, "an internal fault")
+
+    def on_timeout(self, connection: Connection) -> None:
+        """Nothing came for too long [MQTT-3.1.2-22], or nothing could be sent."""
+        if connection.stalled:
+            self._finish(connection, "read too slowly")
+            connection.abort()
+        else:
+            self._close_with(connection, ReasonCode.KEEP_ALIVE_TIMEOUT, "was silent for too long")
+
+    def take_over(self, client_id: str) -> None:
+        """Another connection uses this client identifier now [MQTT-3.1.4-3]."""
+        connection = self._admission.get(client_id)
+        if connection is not None:
+            self._close_with(connection, ReasonCode.SESSION_TAKEN_OVER, "was taken over")
+
+    def shut_down(self) -> None:
+        """The broker stops: say so to every client. Sessions stay as they are and no Will is
+        published.
+        """
+        for connection in self._admission:
+            connection.will = None
+            self._close_with(connection, ReasonCode.SERVER_SHUTTING_DOWN, "the broker stops")
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _close_with(self, connection: Connection, reason: ReasonCode, why: str) -> None:
+        if connection.version == MQTT_5 and connection.state is State.CONNECTED:
+            reason = _fit(reason, PacketType.DISCONNECT)
+            connection.send_packet(Disconnect(reason, _explained(why)))
+        elif connection.version == MQTT_5 and connection.state is State.AUTHENTICATING:
+            reason = _fit(reason, PacketType.CONNACK)  # [MQTT-3.14.0-1]
+            connection.send_packet(Connack(False, reason, _explained(why)))
+        self._finish(connection, why)
+        connection.close()
+
+    def _finish(self, connection: Connection, cause: str) -> None:
+        """Part connection and session; the Will goes first, so that an ending session can hurry it."""
+        self._deadlines.disarm(connection)
+        self._admission.leave(connection)
+        session, connection.session = connection.session, None
+        will, connection.will = connection.will, None
+        if session is None:
+            return
+        session.disconnected()
+        if will is not None:
+            self._wills.execute(will, connection.client_id, connection.username)
+        self._sessions.keep(session)
+        self._observe(ClientDisconnected(connection.client_id, connection.origin, cause))
+
+    def _change_expiry(self, session: Session, packet: Disconnect) -> None:
+        wanted = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+        if wanted is None:
+            return
+        if wanted and not session.expiry_interval:
+            raise misuse("3.14.2.2.2", "a session without expiry interval cannot be given one")
+        session.expiry_interval = min(wanted, self._policy.max_session_expiry)
+
+
+def _explained(why: str) -> Properties:
+    return {Property.REASON_STRING: why}
+
+
+def _fit(reason: ReasonCode, packet_type: PacketType) -> ReasonCode:
+    """The reason, if the packet may carry it [MQTT-3.14.2-1], else the general one."""
+    return reason if reason in REASONS[packet_type] else ReasonCode.PROTOCOL_ERROR

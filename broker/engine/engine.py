@@ -1,0 +1,218 @@
+"""The broker without its shells: puts the parts together and says which of them handles which
+packet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.clock import Clock
+from broker.connection.connection import Connection
+from broker.connection.ports import Traffic
+from broker.connection.states import PERMITTED, State
+from broker.engine.admission import Admission
+from broker.engine.authenticating import Authenticating
+from broker.engine.connecting import Connecting
+from broker.engine.deadlines import Deadlines
+from broker.engine.ending import Ending
+from broker.engine.policy import Policy
+from broker.engine.publishing import Publishing
+from broker.engine.retention import Retention
+from broker.engine.router import Router
+from broker.engine.sessions import Sessions
+from broker.engine.subscribing import Subscribing
+from broker.engine.wills import Wills
+from broker.packets.codes import PacketType
+from broker.packets.decode import decode
+from broker.packets.errors import misuse
+from broker.session.session import Bounds
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from broker.connection.ports import Handler, Origin, Sink
+    from broker.engine.notices import Notice, Observer
+    from broker.engine.ports import AuthenticationMethods, Authenticator, Authorizer
+    from broker.packets.errors import ProtocolViolation
+
+PINGRESP = b"\xd0\x00"
+PACKET_TYPES = 16
+
+
+def ignore(_notice: Notice) -> None:
+    """Observe nothing."""
+
+
+class Engine:
+    """Everything the broker knows and decides. The Host of its connections."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        authenticator: Authenticator,
+        rng: Random,
+        observe: Observer = ignore,
+        authorizer: Authorizer | None = None,
+        authentication_methods: AuthenticationMethods | None = None,
+    ) -> None:
+        self.policy = policy
+        self.clock = Clock()
+        self.traffic = Traffic()
+        self.deadlines = Deadlines()
+        self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng)
+        self.retention = Retention(
+            self.clock, policy.max_retained_messages, policy.max_retained_size
+        )
+        bounds = Bounds(policy.backlog_messages, policy.backlog_size)
+        self.sessions = Sessions(
+            self.clock, self.deadlines, self.router, self.traffic, bounds, policy.max_sessions
+        )
+        self.admission = Admission(self.clock, policy)
+        self.publishing = Publishing(
+            self.clock,
+            policy,
+            self.router,
+            self.retention,
+            self.traffic,
+            authorizer,
+            observe,
+        )
+        self.wills = Wills(self.clock, self.deadlines, self.publishing.publish_will)
+        self.sessions.on_end = self.wills.session_ended
+        self._ending = Ending(
+            policy, self.admission, self.sessions, self.wills, self.deadlines, observe
+        )
+        self._rng = rng
+        self._subscribing = Subscribing(policy, self.router, self.retention, authorizer, observe)
+        self._authenticating = Authenticating(
+            authentication_methods or {}, self._ending.on_violation
+        )
+        self._connecting = Connecting(
+            policy,
+            self.sessions,
+            self.wills,
+            self.admission,
+            authenticator,
+            self._authenticating,
+            self._new_client_id,
+            self._ending.take_over,
+            observe,
+        )
+        self.tables = self._tables()
+
+    # -- for the shells ---------------------------------------------------------------------------
+
+    def open(self, origin: Origin, sink: Sink, now: float) -> Connection:
+        """A link was made: begin a conversation."""
+        self.clock.now = now
+        policy = self.policy
+        connection = Connection(
+            origin,
+            sink,
+            self,
+            self.clock,
+            self.traffic,
+            policy.maximum_packet_size,
+            now + policy.connect_timeout,
+            policy.outbox_limit,
+            policy.stall_timeout,
+        )
+        self.deadlines.arm(connection)
+        return connection
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self.clock.now = now
+        self.deadlines.tick(now)
+
+    def next_deadline(self) -> float | None:
+        """When `tick` should be called next."""
+        return self.deadlines.next_deadline()
+
+    def shut_down(self) -> None:
+        """Say goodbye to every client."""
+        self._ending.shut_down()
+
+    # -- for connections (Host) -------------------------------------------------------------------
+
+    def on_violation(self, connection: Connection, violation: ProtocolViolation) -> None:
+        """See Host."""
+        self._ending.on_violation(connection, violation)
+
+    def on_fault(self, connection: Connection, fault: Exception) -> None:
+        """See Host."""
+        self._ending.on_fault(connection, fault)
+
+    def on_lost(self, connection: Connection) -> None:
+        """See Host."""
+        self._ending.on_lost(connection)
+
+    def on_timeout(self, connection: Connection) -> None:
+        """See Host."""
+        self._ending.on_timeout(connection)
+
+    def arm(self, connection: Connection) -> None:
+        """See Host."""
+        self.deadlines.arm(connection)
+
+    # -- who handles what -------------------------------------------------------------------------
+
+    def _tables(self) -> dict[State, tuple[Handler, ...]]:
+        """The handler for every packet type in every state; what is not permitted is misplaced
+        [MQTT-3.1.0-2].
+        """
+        connected: dict[int, Handler] = {
+            PacketType.PUBLISH: self.publishing.on_publish,
+            PacketType.PUBACK: self.publishing.on_puback,
+            PacketType.PUBREC: self.publishing.on_pubrec,
+            PacketType.PUBREL: self.publishing.on_pubrel,
+            PacketType.PUBCOMP: self.publishing.on_pubcomp,
+            PacketType.SUBSCRIBE: self._subscribing.on_subscribe,
+            PacketType.UNSUBSCRIBE: self._subscribing.on_unsubscribe,
+            PacketType.PINGREQ: _on_pingreq,
+            PacketType.DISCONNECT: self._ending.on_disconnect,
+            PacketType.AUTH: self._authenticating.on_auth,
+        }
+        handlers: dict[State, dict[int, Handler]] = {
+            State.AWAITING_CONNECT: {PacketType.CONNECT: self._connecting.on_connect},
+            State.DECIDING: dict.fromkeys(range(PACKET_TYPES), _on_packet_while_deciding),
+            State.AUTHENTICATING: connected,
+            State.CONNECTED: connected,
+            State.CLOSED: dict.fromkeys(range(PACKET_TYPES), _on_packet_when_closed),
+        }
+        return {
+            state: tuple(
+                handlers[state][kind] if kind in permitted else _misplaced
+                for kind in range(PACKET_TYPES)
+            )
+            for state, permitted in PERMITTED.items()
+        }
+
+    def _new_client_id(self) -> str:
+        while True:
+            client_id = f"auto-{self._rng.getrandbits(64):016x}"
+            if self.sessions.get(client_id) is None:
+                return client_id
+
+
+def _on_pingreq(connection: Connection, first: int, data: bytes, start: int, end: int) -> None:
+    decode(first, data, start, end, connection.version)
+    connection.send(PINGRESP)  # [MQTT-3.12.4-1]
+
+
+def _on_packet_while_deciding(
+    connection: Connection, first: int, data: bytes, start: int, end: int
+) -> None:
+    connection.hold(first, data[start:end])
+
+
+def _on_packet_when_closed(
+    _connection: Connection, _first: int, _data: bytes, _start: int, _end: int
+) -> None:
+    """Nothing is read after the end."""
+
+
+def _misplaced(connection: Connection, first: int, data: bytes, start: int, end: int) -> None:
+    """A packet in the wrong state; if it is malformed, too, that is what is said."""
+    decode(first, data, start, end, connection.version)
+    raise misuse("MQTT-3.1.0-2", f"packet type {first >> 4} while {connection.state.value}")

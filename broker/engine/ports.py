@@ -1,0 +1,94 @@
+"""What the core asks of the world. Each port is answered at once or later, through the callback it
+is given.
+
+Answers must come on the thread that runs the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from broker.packets.codes import ReasonCode
+
+if TYPE_CHECKING:
+    from broker.connection.ports import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A client that wants to connect: what it says of itself, and where it comes from."""
+
+    client_id: str
+    username: str | None
+    password: bytes | None
+    origin: Origin
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to an attempt. `why` is for the operator's log and never sent to the client.
+
+    `username` is the identity to go by from now on (None = as the client said).
+    """
+
+    reason: ReasonCode = ReasonCode.SUCCESS
+    username: str | None = None
+    why: str = ""
+
+
+class Authenticator(Protocol):
+    """Decides who may connect."""
+
+    def authenticate(self, attempt: Attempt, answer: Callable[[Verdict], None]) -> None:
+        """Call `answer` exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an enhanced authentication: `verdict` None asks the client to continue with
+    `data` (section 4.12).
+    """
+
+    data: bytes | None = None
+    verdict: Verdict | None = None
+
+
+class AuthenticationExchange(Protocol):
+    """One exchange with one client."""
+
+    def step(self, data: bytes | None, answer: Callable[[Step], None]) -> None:
+        """Take the client's authentication data and call `answer` exactly once."""
+
+
+class AuthenticationMethod(Protocol):
+    """An authentication method, found by its name."""
+
+    def begin(self, attempt: Attempt) -> AuthenticationExchange:
+        """Begin an exchange, for a CONNECT or a re-authentication."""
+
+
+AuthenticationMethods = Mapping[str, AuthenticationMethod]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is asking, for the authorizer."""
+
+    client_id: str
+    username: str | None
+    address: str
+
+
+class Authorizer(Protocol):
+    """Decides who may do what. Answers at once."""
+
+    def may_publish(self, client: Client, topic: str) -> bool:
+        """Whether the client may publish to this topic."""
+
+    def may_subscribe(self, client: Client, topic_filter: str) -> bool:
+        """Whether the client may subscribe with this filter (for a shared one: the filter after the
+        share name).
+        """

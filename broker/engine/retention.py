@@ -1,0 +1,74 @@
+"""The retained messages: one for each topic, bounded by count and by bytes, never older than their
+expiry (section 3.3.1.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.session.outgoing import Outgoing
+from broker.topics.retained import RetainedMessages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker.clock import Clock
+    from broker.packets.publication import Publication
+    from broker.session.subscription import Subscription
+
+
+class Retention:
+    """Owns the retained messages. `size` is what they hold in bytes."""
+
+    __slots__ = ("_clock", "_max_messages", "_max_size", "_messages", "size")
+
+    def __init__(self, clock: Clock, max_messages: int, max_size: int) -> None:
+        self._clock = clock
+        self._max_messages = max_messages
+        self._max_size = max_size
+        self._messages: RetainedMessages[Publication] = RetainedMessages()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def store(self, publication: Publication) -> bool:
+        """Replace, erase or add a topic's message [MQTT-3.3.1-5] [MQTT-3.3.1-7]; False when there
+        is no room for it.
+        """
+        if not publication.payload:  # [MQTT-3.3.1-6]
+            self._forget(self._messages.delete(publication.topic))
+            return True
+        old = self._messages.get(publication.topic)
+        if not self._has_room(publication, old):
+            return False
+        self._forget(self._messages.set(publication.topic, publication))
+        self.size += publication.size
+        return True
+
+    def replay(self, subscription: Subscription) -> Iterator[Outgoing]:
+        """The messages that match a new subscription, made one by one as the client takes them."""
+        found = [publication for _, publication in self._messages.match(subscription.filter)]
+        return self._outgoing(found, subscription)
+
+    def _outgoing(self, found: list[Publication], subscription: Subscription) -> Iterator[Outgoing]:
+        for publication in found:
+            if publication.expired(self._clock.now):
+                self._expire(publication)
+            else:
+                qos = min(publication.qos, subscription.qos)
+                yield Outgoing(publication, subscription, qos, True)  # [3.1.1:MQTT-3.3.1-8]
+
+    def _expire(self, publication: Publication) -> None:
+        if self._messages.get(publication.topic) is publication:
+            self._forget(self._messages.delete(publication.topic))
+
+    def _has_room(self, publication: Publication, old: Publication | None) -> bool:
+        freed = 0 if old is None else old.size
+        if self.size - freed + publication.size > self._max_size:
+            return False
+        return old is not None or len(self._messages) < self._max_messages
+
+    def _forget(self, old: Publication | None) -> None:
+        if old is not None:
+            self.size -= old.size

@@ -1,0 +1,176 @@
+"""Who gets a message: subscriptions, shared groups, and the cached answer for every topic in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.session.subscription import Subscription, merge
+from broker.topics.filters import check_topic, matches
+from broker.topics.sharing import ShareGroup
+from broker.topics.tree import TopicTree
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from broker.packets.publication import Publication
+    from broker.session.outgoing import Outgoing
+    from broker.session.session import Session
+
+MOST_ROUTES = 16_384
+LONGEST_CACHED_TOPIC = 256  # characters; the cache must not be a way to fill the memory
+
+
+class Route:
+    """The receivers of one topic: one subscription for each session, and the shared groups."""
+
+    __slots__ = ("groups", "subscriptions")
+
+    def __init__(
+        self, subscriptions: list[Subscription], groups: list[ShareGroup[Subscription]]
+    ) -> None:
+        self.subscriptions = subscriptions
+        self.groups = groups
+
+
+class Router:
+    """Owns every subscription; says who gets what."""
+
+    __slots__ = ("_groups", "_max_levels", "_rng", "_routes", "_shared", "_strategy", "_tree")
+
+    def __init__(self, max_topic_levels: int, shared_strategy: str, rng: Random) -> None:
+        self._max_levels = max_topic_levels
+        self._strategy = shared_strategy
+        self._rng = rng
+        self._tree: TopicTree[Subscription] = TopicTree()
+        self._shared: TopicTree[ShareGroup[Subscription]] = TopicTree()
+        self._groups: dict[tuple[str, str], ShareGroup[Subscription]] = {}
+        self._routes: dict[str, Route] = {}
+
+    def __len__(self) -> int:
+        return len(self._tree) + sum(len(group) for group in self._groups.values())
+
+    @property
+    def shared_count(self) -> int:
+        """How many subscriptions are shared ones."""
+        return sum(len(group) for group in self._groups.values())
+
+    # -- subscriptions ----------------------------------------------------------------------------
+
+    def add(self, subscription: Subscription) -> None:
+        """Add or replace a session's subscription [MQTT-3.8.4-3]."""
+        client_id = subscription.session.client_id
+        if subscription.share_name:
+            self._group(subscription).add(client_id, subscription)
+        else:
+            self._tree.add(subscription.filter, client_id, subscription)
+        self._forget_routes(subscription.filter)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Take a subscription out; nothing new is routed to it [MQTT-3.10.4-2]."""
+        client_id = subscription.session.client_id
+        if subscription.share_name:
+            self._leave_group(subscription)
+        else:
+            self._tree.remove(subscription.filter, client_id)
+        self._forget_routes(subscription.filter)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def route(self, topic: str) -> Route:
+        """The receivers of a topic; checks the topic name when it meets it first. Raises
+        ProtocolViolation.
+        """
+        route = self._routes.get(topic)
+        if route is None:
+            check_topic(topic, self._max_levels)
+            route = self._find(topic)
+            self._remember(topic, route)
+        return route
+
+    def deliver(self, publication: Publication, publisher: Session | None = None) -> int:
+        """Offer a message to everyone who wants it; return how many subscriptions matched."""
+        route = self.route(publication.topic)
+        receivers = 0
+        for subscription in route.subscriptions:
+            if subscription.no_local and subscription.session is publisher:  # [MQTT-3.8.3-3]
+                if subscription.own is None:
+                    continue
+                subscription.own.session.offer(publication, subscription.own)
+            else:
+                subscription.session.offer(publication, subscription)
+            receivers += 1
+        for group in route.groups:
+            receivers += self._deliver_shared(group, publication)
+        return receivers
+
+    def pass_on(self, outgoing: Outgoing) -> bool:
+        """Give a message of a shared subscription whose session ended to another member; False when
+        there is none.
+        """
+        subscription = outgoing.subscription
+        group = self._groups.get((subscription.share_name, subscription.filter))
+        return group is not None and self._deliver_shared(group, outgoing.publication) > 0
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _deliver_shared(self, group: ShareGroup[Subscription], publication: Publication) -> int:
+        chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)
+        if chosen is None:
+            return 0
+        chosen.session.offer(publication, chosen)
+        return 1
+
+    def _find(self, topic: str) -> Route:
+        by_session: dict[str, list[Subscription]] = {}
+        for subscription in self._tree.match(topic):
+            by_session.setdefault(subscription.session.client_id, []).append(subscription)
+        groups = self._shared.match(topic) if self._groups else []
+        return Route([_one(several) for several in by_session.values()], groups)
+
+    def _remember(self, topic: str, route: Route) -> None:
+        if len(topic) > LONGEST_CACHED_TOPIC:
+            return
+        if len(self._routes) >= MOST_ROUTES:
+            self._routes.clear()
+        self._routes[topic] = route
+
+    def _forget_routes(self, topic_filter: str) -> None:
+        """Drop the cached answers that a change of this filter makes wrong."""
+        routes = self._routes
+        if "+" not in topic_filter and "#" not in topic_filter:
+            routes.pop(topic_filter, None)
+        elif len(routes) > 64:
+            routes.clear()
+        else:
+            for topic in [each for each in routes if matches(topic_filter, each)]:
+                del routes[topic]
+
+    def _group(self, subscription: Subscription) -> ShareGroup[Subscription]:
+        name = (subscription.share_name, subscription.filter)
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = ShareGroup(*name, self._strategy, self._rng)
+            self._shared.add(subscription.filter, name, group)
+        return group
+
+    def _leave_group(self, subscription: Subscription) -> None:
+        name = (subscription.share_name, subscription.filter)
+        group = self._groups.get(name)
+        if group is None:
+            return
+        group.remove(subscription.session.client_id)
+        if not len(group):
+            del self._groups[name]
+            self._shared.remove(subscription.filter, name)
+
+
+def _one(several: list[Subscription]) -> Subscription:
+    return several[0] if len(several) == 1 else merge(several)
+
+
+def _readiness(subscription: Subscription) -> int:
+    return subscription.session.readiness()
+
+
+def _load(subscription: Subscription) -> int:
+    return subscription.session.in_flight + subscription.session.waiting

@@ -1,0 +1,114 @@
+"""All sessions by client identifier: begun, resumed, kept for a while after the connection, ended
+(sections 3.1.2.4, 4.1).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.session.session import NEVER, Bounds, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from broker.clock import Clock
+    from broker.connection.ports import Traffic
+    from broker.engine.deadlines import Deadlines, Timer
+    from broker.engine.router import Router
+
+
+class Sessions:
+    """Owns the sessions. Those without a connection have a timer here."""
+
+    __slots__ = (
+        "_bounds",
+        "_by_client",
+        "_clock",
+        "_deadlines",
+        "_expiring",
+        "_limit",
+        "_router",
+        "_traffic",
+        "expired",
+        "on_end",
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        deadlines: Deadlines,
+        router: Router,
+        traffic: Traffic,
+        bounds: Bounds,
+        limit: int,
+    ) -> None:
+        self._clock = clock
+        self._deadlines = deadlines
+        self._router = router
+        self._traffic = traffic
+        self._bounds = bounds
+        self._limit = limit
+        self._by_client: dict[str, Session] = {}
+        self._expiring: dict[str, Timer] = {}
+        self.expired = 0  # how many ended by their expiry interval
+        self.on_end: Callable[[str], None] | None = (
+            None  # told the client id of every session that ends
+        )
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_client.values())
+
+    def get(self, client_id: str) -> Session | None:
+        """The session of a client, connected or not."""
+        return self._by_client.get(client_id)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further session may begin."""
+        return len(self._by_client) >= self._limit
+
+    def begin(self, client_id: str, username: str | None) -> Session:
+        """Make a new session [MQTT-3.1.2-6]; the client must have none."""
+        session = Session(client_id, username, self._bounds, self._traffic, self._clock)
+        self._by_client[client_id] = session
+        return session
+
+    def keep(self, session: Session) -> None:
+        """The connection is gone: end the session now, later or never, as its expiry interval says
+        [MQTT-4.1.0-2].
+        """
+        session.disconnected()
+        if session.expiry_interval == 0:
+            self.end(session)
+        elif session.expiry_interval != NEVER:
+            self._expiring[session.client_id] = self._deadlines.after(
+                session.expiry_interval, self._clock.now, lambda: self._expire(session)
+            )
+
+    def wake(self, session: Session) -> None:
+        """The client is back: the session does not expire."""
+        timer = self._expiring.pop(session.client_id, None)
+        if timer is not None:
+            timer.cancel()
+            self._deadlines.disarm(timer)
+
+    def end(self, session: Session) -> None:
+        """Throw the session away; what it had not begun to receive as a shared subscriber goes to
+        others.
+        """
+        self.wake(session)
+        del self._by_client[session.client_id]
+        for subscription in (session.subscriptions or {}).values():
+            self._router.remove(subscription)
+        for outgoing in session.surrender():
+            if not (outgoing.subscription.share_name and self._router.pass_on(outgoing)):
+                self._traffic.lose("session_ended")
+        if self.on_end is not None:
+            self.on_end(session.client_id)
+
+    def _expire(self, session: Session) -> None:
+        self.expired += 1
+        self.end(session)

@@ -1,0 +1,169 @@
+"""SUBSCRIBE and UNSUBSCRIBE (sections 3.8 to 3.11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.engine.notices import AccessDenied
+from broker.engine.ports import Client
+from broker.packets.codes import MQTT_5, ReasonCode
+from broker.packets.decode import decode
+from broker.packets.errors import ProtocolViolation
+from broker.packets.properties import Property
+from broker.packets.types import Suback, Subscribe, Unsuback, Unsubscribe
+from broker.session.subscription import Subscription
+from broker.topics.filters import check_filter, split_shared
+
+if TYPE_CHECKING:
+    from broker.connection.connection import Connection
+    from broker.engine.notices import Observer
+    from broker.engine.policy import Policy
+    from broker.engine.ports import Authorizer
+    from broker.engine.retention import Retention
+    from broker.engine.router import Router
+    from broker.packets.types import SubscriptionRequest
+    from broker.session.session import Session
+
+FAILURE_3_1_1 = 0x80  # the only failure a MQTT 3.1.1 SUBACK knows [3.1.1:MQTT-3.9.3-2]
+SEND_IF_NEW = 1  # Retain Handling (section 3.8.3.1)
+DO_NOT_SEND = 2
+
+
+class Subscribing:
+    """What the broker does with topic filters."""
+
+    __slots__ = ("_authorizer", "_observe", "_policy", "_retention", "_router")
+
+    def __init__(
+        self,
+        policy: Policy,
+        router: Router,
+        retention: Retention,
+        authorizer: Authorizer | None,
+        observe: Observer,
+    ) -> None:
+        self._policy = policy
+        self._router = router
+        self._retention = retention
+        self._authorizer = authorizer
+        self._observe = observe
+
+    def on_subscribe(
+        self, connection: Connection, first: int, data: bytes, start: int, end: int
+    ) -> None:
+        """Grant or refuse each filter, answer them together, then send retained messages
+        [MQTT-3.8.4-1].
+        """
+        packet = decode(first, data, start, end, connection.version)
+        assert isinstance(packet, Subscribe)
+        identifiers = tuple(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ()))
+        reasons: list[int] = []
+        replays: list[Subscription] = []
+        for request in packet.requests:  # [MQTT-3.8.4-5]
+            reasons.append(self._subscribe(connection, request, identifiers, replays))
+        connection.send_packet(Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
+        session = connection.session
+        assert session is not None
+        for subscription in replays:
+            session.replay(self._retention.replay(subscription))
+
+    def on_unsubscribe(
+        self, connection: Connection, first: int, data: bytes, start: int, end: int
+    ) -> None:
+        """Remove each filter that is held, character by character [MQTT-3.10.4-1]."""
+        packet = decode(first, data, start, end, connection.version)
+        assert isinstance(packet, Unsubscribe)
+        session = connection.session
+        assert session is not None
+        reasons: list[int] = [self._unsubscribe(session, each) for each in packet.filters]
+        connection.send_packet(Unsuback(packet.packet_id, reasons))  # [MQTT-3.10.4-5]
+
+    # -- one filter -------------------------------------------------------------------------------
+
+    def _subscribe(
+        self,
+        connection: Connection,
+        request: SubscriptionRequest,
+        identifiers: tuple[int, ...],
+        replays: list[Subscription],
+    ) -> int:
+        session = connection.session
+        assert session is not None
+        try:
+            subscription = self._subscription(session, request, identifiers)
+        except ProtocolViolation as violation:
+            return _failure(connection, violation.reason)
+        refusal = self._refusal(connection, session, request.filter, subscription)
+        if refusal is not None:
+            return _failure(connection, refusal)
+        is_new = self._add(session, request.filter, subscription)
+        if self._wants_retained(request, subscription, is_new):
+            replays.append(subscription)
+        return subscription.qos
+
+    def _subscription(
+        self, session: Session, request: SubscriptionRequest, identifiers: tuple[int, ...]
+    ) -> Subscription:
+        shared = split_shared(request.filter)
+        topic_filter = request.filter if shared is None else shared.filter
+        check_filter(topic_filter, self._policy.max_topic_levels)
+        return Subscription(
+            session,
+            topic_filter,
+            request.qos,  # [MQTT-3.2.2-10]: whatever the maximum QoS is
+            request.no_local,
+            request.retain_as_published,
+            identifiers,
+            "" if shared is None else shared.share_name,
+        )
+
+    def _refusal(
+        self, connection: Connection, session: Session, wanted: str, subscription: Subscription
+    ) -> ReasonCode | None:
+        held = session.subscriptions or {}
+        if wanted not in held and (
+            len(held) >= self._policy.max_subscriptions_per_client
+            or len(self._router) >= self._policy.max_subscriptions
+        ):
+            return ReasonCode.QUOTA_EXCEEDED
+        if self._authorizer is None:
+            return None
+        client = Client(connection.client_id, connection.username, connection.origin.address)
+        if self._authorizer.may_subscribe(client, subscription.filter):
+            return None
+        self._observe(AccessDenied(client.client_id, client.username, "subscribe to", wanted))
+        return ReasonCode.NOT_AUTHORIZED
+
+    def _add(self, session: Session, wanted: str, subscription: Subscription) -> bool:
+        """Enter the subscription where it is kept and where it is found; True when the filter is
+        new.
+        """
+        if session.subscriptions is None:
+            session.subscriptions = {}
+        is_new = wanted not in session.subscriptions
+        session.subscriptions[wanted] = subscription  # [MQTT-3.8.4-3]
+        self._router.add(subscription)
+        return is_new
+
+    def _wants_retained(
+        self, request: SubscriptionRequest, subscription: Subscription, is_new: bool
+    ) -> bool:
+        if subscription.share_name or not len(
+            self._retention
+        ):  # section 4.8.2: not for shared ones
+            return False
+        if request.retain_handling == SEND_IF_NEW:  # [MQTT-3.3.1-10]
+            return is_new
+        return request.retain_handling != DO_NOT_SEND  # [MQTT-3.3.1-9] [MQTT-3.3.1-11]
+
+    def _unsubscribe(self, session: Session, topic_filter: str) -> ReasonCode:
+        held = session.subscriptions
+        subscription = held.pop(topic_filter, None) if held else None
+        if subscription is None:
+            return ReasonCode.NO_SUBSCRIPTION_EXISTED
+        self._router.remove(subscription)
+        return ReasonCode.SUCCESS
+
+
+def _failure(connection: Connection, reason: ReasonCode) -> int:
+    return reason if connection.version == MQTT_5 else FAILURE_3_1_1

@@ -1,0 +1,253 @@
+"""Builds every part from the settings, starts and stops them: the only place that knows all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import resource
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from broker.admin.event_log import EventLog
+from broker.admin.sys_topics import SysTopics
+from broker.auth.anonymous import AnonymousPolicy
+from broker.engine.engine import Engine
+from broker.engine.policy import Policy
+from broker.transport.hub import Hub
+from broker.transport.listeners import Listener, ListenerError, open_listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from broker.engine.ports import Authenticator
+    from broker.settings import Settings
+
+GOODBYE = 2.0  # seconds that clients get to read why the broker stops
+SPARE_FILES = 64  # descriptors kept for listeners, logs and the like
+PASSWORD_WORKERS = 2
+# Cyclic garbage is rare here: the collector need not look often, and never at what start-up made.
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
+
+log = logging.getLogger("heliograph")
+
+
+def run(settings: Settings) -> int:
+    """Run the broker until SIGTERM or SIGINT; return the exit code."""
+    set_up_logging(settings)
+    try:
+        return _run_loop(settings, serve(settings))
+    except ListenerError as error:
+        log.error("%s", error)  # noqa: TRY400  the sentence says it all
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def serve(settings: Settings) -> int:
+    """Open everything, wait for a signal, close everything."""
+    server = Server(settings, asyncio.get_running_loop())
+    try:
+        await server.start()
+        await server.stopping.wait()
+    finally:
+        await server.stop()
+    return 0
+
+
+class Server:
+    """A running broker: engine, listeners, and what ticks."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.stopping = asyncio.Event()
+        self._executor: ThreadPoolExecutor | None = None
+        self.engine = Engine(
+            policy_of(settings), self._authenticator(), SystemRandom(), EventLog(log, loop.time)
+        )
+        self.hub = Hub(self.engine, loop)
+        self.listeners: list[Listener] = []
+        self._sys_topics = SysTopics(self.engine, broker_version(), loop.time())
+        self._sys_timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Listen; raises ListenerError."""
+        raise_file_limit(self.engine.policy.max_connections)
+        for each in self.settings.listeners:
+            anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
+            self.listeners.append(await open_listener(self.hub, each, anonymous))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.stopping.set)
+        self._publish_sys_topics()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        self._greet()
+
+    async def stop(self) -> None:
+        """Accept nobody, say goodbye to everybody, and give them a moment to hear it."""
+        log.info("stopping: %d clients are told", len(self.engine.admission))
+        for listener in self.listeners:
+            listener.close()
+        if self._sys_timer is not None:
+            self._sys_timer.cancel()
+        self.engine.shut_down()
+        deadline = self.loop.time() + GOODBYE
+        while self.hub.links and self.loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        self.hub.stop()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        log.info("stopped")
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def _authenticator(self) -> Authenticator:
+        path = self.settings.auth.password_file
+        if path is None:
+            return AnonymousPolicy()
+        from broker.auth.passwords import PasswordFile  # noqa: PLC0415  only where it is used
+
+        self._executor = ThreadPoolExecutor(PASSWORD_WORKERS, "passwords")
+        return PasswordFile(path, self.loop, self._executor, PASSWORD_WORKERS)
+
+    def _publish_sys_topics(self) -> None:
+        interval = self.settings.broker.sys_interval
+        if interval:
+            now = self.loop.time()
+            self.engine.clock.now = now
+            self._sys_topics.publish(now)
+            self._sys_timer = self.loop.call_later(interval, self._publish_sys_topics)
+
+    def _greet(self) -> None:
+        log.info("Heliograph %s, MQTT 3.1.1 and 5", broker_version())
+        for listener in self.listeners:
+            log.info("listening on %s", listener.url)
+        log.info("%s", _who_may_come(self.settings))
+        port = next((each.url.rpartition(":")[2] for each in self.listeners), "1883")
+        if self.listeners and self.listeners[0].settings.scheme == "tcp":
+            log.info(
+                "try it: heliograph sub -p %s -t 'demo/#' -v    and, elsewhere:    "
+                "heliograph pub -p %s -t demo/hello -m world",
+                port,
+                port,
+            )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The engine's policy from the settings."""
+    broker, limits = settings.broker, settings.limits
+    return Policy(
+        maximum_packet_size=limits.max_packet_size,
+        receive_maximum=limits.receive_maximum,
+        topic_alias_maximum=limits.topic_alias_maximum,
+        topic_aliases_out=broker.topic_aliases_out,
+        connect_timeout=limits.connect_timeout,
+        maximum_keep_alive=broker.server_keep_alive_max,
+        outbox_limit=limits.outbox_bytes,
+        stall_timeout=limits.slow_reader_timeout,
+        max_connections=limits.max_connections,
+        max_connections_per_address=limits.max_connections_per_address,
+        connections_per_second_per_address=limits.connection_rate,
+        max_sessions=limits.max_sessions,
+        max_inflight=limits.max_inflight,
+        backlog_messages=limits.backlog_messages,
+        backlog_size=limits.backlog_bytes,
+        max_session_expiry=limits.max_session_expiry,
+        session_expiry_3_1_1=limits.session_expiry_3_1_1,
+        max_subscriptions_per_client=limits.max_subscriptions_per_client,
+        max_subscriptions=limits.max_total_subscriptions,
+        max_topic_levels=limits.max_topic_levels,
+        max_retained_messages=limits.max_retained_messages,
+        max_retained_size=limits.max_retained_bytes,
+        maximum_qos=broker.maximum_qos,
+        retain_available=broker.retain_available,
+        shared_strategy=broker.shared_strategy,
+        response_information=broker.response_information,
+        server_reference=broker.server_reference,
+    )
+
+
+def broker_version() -> str:
+    """The installed version."""
+    try:
+        return version("heliograph")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def raise_file_limit(connections: int) -> None:
+    """Ask for as many open files as the connections need; say so when the system gives fewer."""
+    needed = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if granted < needed:
+        log.warning(
+            "the system allows %d open files, limits.max_connections wants %d: raise it with "
+            "`ulimit -Hn` or LimitNOFILE=, or lower limits.max_connections",
+            granted,
+            needed,
+        )
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log to standard error, as text or as one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log.format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(settings.log.level.upper())
+    log.propagate = False
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level, message and, where there is one, the traceback."""
+        entry = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _who_may_come(settings: Settings) -> str:
+    if settings.auth.password_file is not None:
+        return f"users and passwords: {settings.auth.password_file}"
+    return {
+        "loopback": "clients of this machine may connect without a password, others may not yet",
+        "always": "everybody may connect without a password",
+        "never": "nobody may connect: set auth.password_file or auth.allow_anonymous",
+    }[settings.auth.allow_anonymous]
+
+
+def _run_loop(settings: Settings, main: Coroutine[None, None, int]) -> int:
+    factory = _loop_factory(settings.broker.use_uvloop)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def _loop_factory(use_uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if use_uvloop:
+        with contextlib.suppress(ImportError):
+            import uvloop  # noqa: PLC0415  absent on some machines
+
+            return uvloop.new_event_loop
+    return None

@@ -1,0 +1,99 @@
+"""QoS 1 and 2 towards one client: what has been sent and is not yet done (section 4.3), in two
+tables by packet id.
+
+    state        left by                                   meaning
+    published    PUBACK, PUBREC (both free the message)    the PUBLISH was sent, its answer is
+    awaited released     PUBCOMP                                   the PUBREL was sent, its answer
+    is awaited
+
+Both tables keep the order in which their packets were first sent, which is the order of re-sending
+(section 4.6).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker.session.outgoing import Outgoing
+
+LAST_PACKET_ID = 65_535
+
+
+class Step(Enum):
+    """What an acknowledgement means for the conversation."""
+
+    DONE = "done"  # the message is finished, its packet id is free again
+    RELEASE = "release"  # answer with PUBREL
+    UNKNOWN = "unknown"  # no such packet id in that state
+    MISMATCH = "mismatch"  # the packet id belongs to a message of the other QoS
+
+
+class Inflight:
+    """The unacknowledged messages of one session and their packet identifiers."""
+
+    __slots__ = ("_last_id", "published", "released")
+
+    def __init__(self) -> None:
+        self.published: dict[int, Outgoing] = {}
+        self.released: dict[int, None] = {}
+        self._last_id = 0
+
+    def __len__(self) -> int:
+        return len(self.published) + len(self.released)
+
+    def start(self, outgoing: Outgoing) -> int:
+        """Take a free packet identifier for a message that is being sent for the first time
+        [MQTT-2.2.1-4].
+        """
+        packet_id = self._last_id
+        while True:
+            packet_id = packet_id + 1 if packet_id < LAST_PACKET_ID else 1
+            if packet_id not in self.published and packet_id not in self.released:
+                break
+        self._last_id = packet_id
+        self.published[packet_id] = outgoing
+        return packet_id
+
+    def abandon(self, packet_id: int) -> None:
+        """Forget a message that could not be sent at all."""
+        del self.published[packet_id]
+
+    def on_puback(self, packet_id: int) -> Step:
+        """The client owns a QoS 1 message now (or refuses it): either way it is done."""
+        outgoing = self.published.get(packet_id)
+        if outgoing is None:
+            return Step.UNKNOWN
+        if outgoing.qos != 1:
+            return Step.MISMATCH
+        del self.published[packet_id]
+        return Step.DONE
+
+    def on_pubrec(self, packet_id: int, refused: bool) -> Step:
+        """The client owns a QoS 2 message: from here on only PUBREL is sent [MQTT-4.3.3-4]
+        [MQTT-4.3.3-6].
+        """
+        outgoing = self.published.get(packet_id)
+        if outgoing is None:
+            return Step.RELEASE if packet_id in self.released else Step.UNKNOWN
+        if outgoing.qos != 2:
+            return Step.MISMATCH
+        del self.published[packet_id]
+        if refused:  # [MQTT-4.4.0-2]
+            return Step.DONE
+        self.released[packet_id] = None
+        return Step.RELEASE
+
+    def on_pubcomp(self, packet_id: int) -> Step:
+        """The exchange of a QoS 2 message is complete."""
+        if packet_id in self.released:
+            del self.released[packet_id]
+            return Step.DONE
+        return Step.MISMATCH if packet_id in self.published else Step.UNKNOWN
+
+    def unreleased(self) -> Iterator[tuple[int, Outgoing]]:
+        """The PUBLISH packets to send again on resuming a session, in their original order."""
+        return iter(self.published.items())

@@ -1,0 +1,304 @@
+"""What survives a connection: subscriptions, what is in flight in both directions, what waits
+(section 4.1).
+
+A session sends at once when it can and keeps when it must; the order for one client is replays of
+retained messages, then the backlog, then new messages, so nothing ever overtakes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from broker.packets.publication import DUP, PUBLISH, RETAIN, Publication
+from broker.session.backlog import Backlog
+from broker.session.inflight import Inflight, Step
+from broker.session.outgoing import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker.clock import Clock
+    from broker.session.ports import Carrier, Ledger
+    from broker.session.subscription import Subscription
+
+NEVER = 0xFFFFFFFF  # a session expiry interval of 0xFFFFFFFF does not expire (section 3.1.2.11.2)
+
+
+class Bounds:
+    """How much one session may hold; shared by all sessions. `messages` and `size` (bytes) bound
+    the backlog.
+    """
+
+    __slots__ = ("messages", "size")
+
+    def __init__(self, messages: int, size: int) -> None:
+        self.messages = messages
+        self.size = size
+
+
+class Session:
+    """The state the broker keeps for one client identifier."""
+
+    __slots__ = (
+        "_backlog",
+        "_bounds",
+        "_clock",
+        "_inflight",
+        "_ledger",
+        "_received",
+        "_replays",
+        "carrier",
+        "client_id",
+        "expiry_interval",
+        "holding",
+        "queueing",
+        "subscriptions",
+        "username",
+        "window",
+    )
+
+    def __init__(
+        self, client_id: str, username: str | None, bounds: Bounds, ledger: Ledger, clock: Clock
+    ) -> None:
+        self.client_id = client_id
+        self.username = username
+        self.subscriptions: dict[str, Subscription] | None = None
+        self.carrier: Carrier | None = None
+        self.expiry_interval = 0  # seconds after the connection closed; NEVER = for ever
+        self.window = 1  # how many QoS 1 and 2 messages may be unacknowledged [MQTT-3.3.4-9]
+        self.queueing = False  # something waits: new QoS 1 and 2 messages queue behind it
+        self.holding = False  # replays or QoS 0 messages wait: new QoS 0 messages queue behind them
+        self._bounds = bounds
+        self._ledger = ledger
+        self._clock = clock
+        self._inflight: Inflight | None = None
+        self._backlog: Backlog | None = None
+        self._replays: deque[Iterator[Outgoing]] | None = None
+        self._received: set[int] | None = None
+
+    # -- messages towards the client --------------------------------------------------------------
+
+    def offer(self, publication: Publication, subscription: Subscription) -> None:
+        """Deliver a message now, or keep it, or count it as lost."""
+        qos = publication.qos
+        if qos > subscription.qos:  # [MQTT-3.8.4-8]
+            qos = subscription.qos
+        carrier = self.carrier
+        if qos:
+            self._offer_acknowledged(publication, subscription, qos)
+        elif carrier is None:
+            self._ledger.lose("offline_qos_0")
+        elif carrier.blocked:
+            self._ledger.lose("slow_reader_qos_0")
+        elif self.holding:
+            self._keep(Outgoing(publication, subscription, 0, False))
+        else:
+            first = PUBLISH
+            if publication.retain and subscription.retain_as_published:  # [MQTT-3.3.1-13]
+                first = PUBLISH | RETAIN
+            carrier.send_publication(publication, first, 0, subscription.identifiers)
+
+    def replay(self, retained: Iterator[Outgoing]) -> None:
+        """Send retained messages as fast as the client takes them, before anything newer."""
+        if self._replays is None:
+            self._replays = deque()
+        self._replays.append(retained)
+        self.holding = self.queueing = True
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what waits, until the client's window or its outbox is full."""
+        carrier = self.carrier
+        if carrier is None:
+            return
+        while self.queueing and not carrier.blocked:
+            outgoing = self._next_waiting()
+            if outgoing is None:
+                return
+            self._send(carrier, outgoing)
+
+    def resume(self) -> None:
+        """Re-send everything unacknowledged on a new connection, then go on with what waits
+        [MQTT-4.4.0-1].
+        """
+        carrier = self.carrier
+        if self._inflight is not None and carrier is not None:
+            for packet_id, outgoing in self._inflight.unreleased():
+                carrier.send_publication(
+                    outgoing.publication,
+                    _first_byte(outgoing) | DUP,  # [MQTT-3.3.1-1]
+                    packet_id,
+                    outgoing.subscription.identifiers,
+                )
+            for packet_id in self._inflight.released:
+                carrier.send_pubrel(packet_id)
+        self.pump()
+
+    # -- acknowledgements from the client ---------------------------------------------------------
+
+    def on_puback(self, packet_id: int) -> Step:
+        """A QoS 1 message is done; the next one may go."""
+        if self._inflight is None:
+            return Step.UNKNOWN
+        step = self._inflight.on_puback(packet_id)
+        if self.queueing:
+            self.pump()
+        return step
+
+    def on_pubrec(self, packet_id: int, refused: bool) -> Step:
+        """A QoS 2 message is owned by the client (or refused)."""
+        if self._inflight is None:
+            return Step.UNKNOWN
+        step = self._inflight.on_pubrec(packet_id, refused)
+        if step is Step.DONE and self.queueing:
+            self.pump()
+        return step
+
+    def on_pubcomp(self, packet_id: int) -> Step:
+        """A QoS 2 message is done; the next one may go."""
+        if self._inflight is None:
+            return Step.UNKNOWN
+        step = self._inflight.on_pubcomp(packet_id)
+        if self.queueing:
+            self.pump()
+        return step
+
+    # -- QoS 2 from the client --------------------------------------------------------------------
+
+    def receive_once(self, packet_id: int) -> bool:
+        """Note the packet id of an incoming QoS 2 message; False when it is a repetition
+        [MQTT-4.3.3-10].
+        """
+        if self._received is None:
+            self._received = {packet_id}
+            return True
+        if packet_id in self._received:
+            return False
+        self._received.add(packet_id)
+        return True
+
+    def release(self, packet_id: int) -> bool:
+        """Forget the packet id of an incoming QoS 2 message [MQTT-4.3.3-12]; False when it was not
+        known.
+        """
+        if self._received is None or packet_id not in self._received:
+            return False
+        self._received.remove(packet_id)
+        return True
+
+    @property
+    def unreleased(self) -> int:
+        """How many incoming QoS 2 messages await their PUBREL."""
+        return 0 if self._received is None else len(self._received)
+
+    # -- what it holds ----------------------------------------------------------------------------
+
+    def readiness(self) -> int:
+        """2 = connected with room in flight, 1 = connected without, 0 = away: for choosing among
+        shared subscribers.
+        """
+        carrier = self.carrier
+        if carrier is None:
+            return 0
+        full = self.queueing or carrier.blocked or self.in_flight >= self.window
+        return 1 if full else 2
+
+    @property
+    def in_flight(self) -> int:
+        """How many QoS 1 and 2 messages are sent and not finished."""
+        return 0 if self._inflight is None else len(self._inflight)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait in the backlog."""
+        return 0 if self._backlog is None else len(self._backlog)
+
+    def disconnected(self) -> None:
+        """The connection is gone: replays end with it, QoS 0 messages are not kept for later."""
+        self.carrier = None
+        self._replays = None
+        self.holding = False
+        if self._backlog is not None:
+            self._ledger.lose("offline_qos_0", self._backlog.forget_qos_0())
+        self.queueing = self.waiting > 0
+
+    def surrender(self) -> Iterator[Outgoing]:
+        """The session ends: give up what nobody has begun to receive, in order, then QoS 1 messages
+        in flight.
+
+        QoS 2 messages in flight are not given to anybody else [MQTT-4.8.2-5].
+        """
+        if self._inflight is not None:
+            for _, outgoing in self._inflight.unreleased():
+                if outgoing.qos == 1:
+                    yield outgoing
+                else:
+                    self._ledger.lose("session_ended")
+            self._inflight = None
+        if self._backlog is not None:
+            yield from self._backlog.take_all()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _offer_acknowledged(
+        self, publication: Publication, subscription: Subscription, qos: int
+    ) -> None:
+        retain = publication.retain and subscription.retain_as_published  # [MQTT-3.3.1-12]
+        outgoing = Outgoing(publication, subscription, qos, retain)
+        carrier = self.carrier
+        if carrier is None or self.queueing or carrier.blocked or self.in_flight >= self.window:
+            self._keep(outgoing)
+        else:
+            self._send(carrier, outgoing)
+
+    def _send(self, carrier: Carrier, outgoing: Outgoing) -> None:
+        first = _first_byte(outgoing)
+        identifiers = outgoing.subscription.identifiers
+        if outgoing.qos == 0:
+            carrier.send_publication(outgoing.publication, first, 0, identifiers)
+            return
+        if self._inflight is None:
+            self._inflight = Inflight()
+        packet_id = self._inflight.start(outgoing)
+        if not carrier.send_publication(outgoing.publication, first, packet_id, identifiers):
+            self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
+
+    def _keep(self, outgoing: Outgoing) -> None:
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = Backlog()
+        if len(backlog) >= self._bounds.messages or backlog.size >= self._bounds.size:
+            self._ledger.lose("backlog_full")
+            return
+        backlog.push(outgoing)
+        self.queueing = True
+        if outgoing.qos == 0:
+            self.holding = True
+
+    def _next_waiting(self) -> Outgoing | None:
+        """Take the next message that may be sent now; None when there is none."""
+        if self.in_flight >= self.window:
+            return None
+        while self._replays:
+            outgoing = next(self._replays[0], None)
+            if outgoing is not None:
+                return outgoing
+            self._replays.popleft()
+        return self._next_in_backlog()
+
+    def _next_in_backlog(self) -> Outgoing | None:
+        backlog = self._backlog
+        while backlog:
+            outgoing = backlog.pop()
+            self.holding = backlog.qos_0 > 0
+            if not outgoing.publication.expired(self._clock.now):
+                return outgoing
+            self._ledger.lose("expired")  # [MQTT-3.3.2-5]
+        self._backlog = self._replays = None
+        self.queueing = self.holding = False
+        return None
+
+
+def _first_byte(outgoing: Outgoing) -> int:
+    return PUBLISH | outgoing.qos << 1 | outgoing.retain

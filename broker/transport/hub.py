@@ -1,0 +1,76 @@
+"""What all links of one event loop share: the engine, its timer, and the one flush at the end of
+each loop turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from broker.connection.connection import Connection
+    from broker.connection.ports import Origin, Sink
+    from broker.engine.engine import Engine
+
+SPARE_LINKS = 256  # above the limit of clients: room to say no with a reason instead of a reset
+
+
+class Flushable(Protocol):
+    """A link that has something to send."""
+
+    def flush(self) -> None:
+        """Send it."""
+
+
+class Hub:
+    """Connects links with the engine: `touched` links are flushed together, deadlines wake the
+    engine.
+    """
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine = engine
+        self.loop = loop
+        self.now = loop.time
+        self.links: set[Flushable] = set()
+        self._touched: list[Flushable] = []
+        self._timer: asyncio.TimerHandle | None = None
+        engine.clock.now = loop.time()
+        engine.deadlines.on_earlier = self._set_timer
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a new link cannot even be told no."""
+        return len(self.links) >= self.engine.policy.max_connections + SPARE_LINKS
+
+    def open(self, origin: Origin, sink: Sink) -> Connection:
+        """Begin a conversation for a new link."""
+        return self.engine.open(origin, sink, self.now())
+
+    def touch(self, link: Flushable) -> None:
+        """Flush this link before the loop sleeps; everything it gets until then goes in one write."""
+        if not self._touched:
+            self.loop.call_soon(self._flush)
+        self._touched.append(link)
+
+    def _flush(self) -> None:
+        touched, self._touched = self._touched, []
+        for link in touched:
+            link.flush()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self.engine.next_deadline()
+        self._timer = None if deadline is None else self.loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.engine.tick(self.now())
+        self._set_timer()
+
+    def stop(self) -> None:
+        """Wake the engine no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.engine.deadlines.on_earlier = None

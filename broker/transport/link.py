@@ -1,0 +1,168 @@
+"""One client's socket: a thin asyncio shell over the connection machine, with one write per loop
+turn and back-pressure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.connection.connection import Connection
+    from broker.connection.ports import Origin
+    from broker.transport.hub import Hub
+
+LINGER = 5.0  # seconds a closing link may take to send what is left
+HIGH_WATER = 65_536  # bytes in the transport's buffer at which the peer counts as slow
+
+
+class Tunnel(Protocol):
+    """A protocol between the socket and MQTT, such as WebSocket: bytes in, bytes out."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the peer must be disconnected."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Socket bytes to MQTT bytes."""
+
+    def wrap(self, data: bytes) -> bytes:
+        """MQTT bytes to socket bytes."""
+
+    def data_to_send(self) -> bytes:
+        """Take the bytes that the tunnel itself wants to send."""
+
+    def close(self) -> bytes:
+        """End it in good order; return what must be sent for that."""
+
+
+class Link(asyncio.Protocol):
+    """Bytes between a stream socket (TCP, TLS, Unix) and a Connection. The Sink of its connection.
+
+    `describe` tells where a transport comes from; `tunnel` is what wraps MQTT on this socket.
+    """
+
+    __slots__ = ("_connection", "_describe", "_hub", "_is_closing", "_transport", "_tunnel")
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self,
+        hub: Hub,
+        describe: Callable[[asyncio.BaseTransport], Origin],
+        tunnel: Tunnel | None = None,
+    ) -> None:
+        self._hub = hub
+        self._describe = describe
+        self._tunnel = tunnel
+        self._connection: Connection | None = None
+        self._is_closing = False
+
+    # -- what asyncio calls -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer has connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self._hub.is_crowded:
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(HIGH_WATER)
+        self._hub.links.add(self)
+        self._connection = self._hub.open(self._describe(transport), self)
+
+    def data_received(self, data: bytes) -> None:
+        """The peer has sent something."""
+        if self._connection is None or self._is_closing:
+            return
+        if self._tunnel is not None:
+            data = self._through(self._tunnel, data)
+            if not data:
+                return
+        self._connection.receive(data, self._hub.now())
+
+    def connection_lost(self, _exception: Exception | None) -> None:
+        """The socket is gone."""
+        self._is_closing = True
+        self._hub.links.discard(self)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.receive(b"", self._hub.now())
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        if self._connection is not None:
+            self._connection.pause(self._hub.now())
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is nearly empty."""
+        if self._connection is not None:
+            self._connection.go_on()
+            self.flush()
+
+    # -- what the connection calls (Sink) ---------------------------------------------------------
+
+    def wake(self) -> None:
+        """See Sink."""
+        self._hub.touch(self)
+
+    def flush(self) -> None:
+        """Write everything at once, unless the peer is slow; then it waits in the connection's
+        outbox.
+        """
+        connection = self._connection
+        if connection is None or connection.paused or self._is_closing:
+            return
+        data = connection.data_to_send()
+        if data:
+            self._transport.write(data if self._tunnel is None else self._tunnel.wrap(data))
+            connection.drained()
+
+    def unsent(self) -> int:
+        """See Sink."""
+        return self._transport.get_write_buffer_size()
+
+    def hold_reading(self, held: bool) -> None:
+        """See Sink."""
+        if self._is_closing:
+            return
+        if held:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """See Sink."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if self._connection is not None:
+            self._write_last(self._connection.data_to_send())
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._hub.loop.call_later(LINGER, self._transport.abort)
+
+    def abort(self) -> None:
+        """See Sink."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._transport.abort()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _through(self, tunnel: Tunnel, data: bytes) -> bytes:
+        """Return the MQTT bytes in `data`, after the tunnel has answered for itself."""
+        received = tunnel.receive(data)
+        answer = tunnel.data_to_send()
+        if answer:
+            self._transport.write(answer)
+        if tunnel.is_over and not received:
+            self._transport.close()
+        return received
+
+    def _write_last(self, data: bytes) -> None:
+        if self._tunnel is None:
+            self._transport.write(data)
+        else:
+            self._transport.write(self._tunnel.wrap(data) + self._tunnel.close())
