@@ -179,4 +179,6 @@ def _unreachable(place: str, error: OSError) -> str:
             f"nothing listens at {place}: start a broker with `heliograph run`, "
             "or name another with -h HOST -p PORT"
         )
+    if isinstance(error, ConnectionError):  # it was there, and hung up in the handshake
+        return f"{place} closed the connection at once: is it a port for this kind of connection?"
     return f"cannot connect to {place}: {error.strerror or error}"
