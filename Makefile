@@ -38,7 +38,7 @@ fmt: $(TEST_READY)  ## format the code and put imports in order
 	$(BIN)/ruff check --fix
 
 conformance: $(TEST_READY)  ## write docs/conformance.md anew
-	$(BIN)/python -m tests.spec.conformance
+	$(BIN)/python -m tests.spec.conformance --write
 
 bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--quick"
 	$(BIN)/python -m tests.performance $(ARGS)
