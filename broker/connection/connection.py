@@ -148,6 +148,8 @@ class Connection:
 
     def next_deadline(self) -> float | None:
         """The instant at which `tick` has something to judge."""
+        if self.state is State.CLOSED:
+            return None
         deadline = self.connect_deadline
         if deadline is None and self.keep_alive:
             deadline = self.last_received + self.keep_alive * KEEP_ALIVE_GRACE
@@ -248,6 +250,8 @@ class Connection:
         """Take a new state; what was held while its decision was made is handled now."""
         self.state = state
         self.handlers = self._host.tables[state]
+        if state is State.CONNECTED:
+            self.connect_deadline = None  # from here on the keep alive counts
         if self._held is not None and state is not State.DECIDING:
             self.sink.hold_reading(False)
             self._handle_held()

@@ -66,15 +66,7 @@ class Deadlines:
 
     def arm(self, timed: Timed) -> None:
         """Take note that the next deadline of `timed` may have come nearer."""
-        deadline = timed.next_deadline()
-        if deadline is None:
-            return
-        bucket = int(deadline * BUCKETS_PER_SECOND) + 1
-        if timed.armed_for is not None:
-            if timed.armed_for <= bucket:
-                return
-            self.disarm(timed)
-        self._put(timed, bucket)
+        self._arm_after(timed, 0)
 
     def after(self, delay: float, now: float, call: Callable[[], None]) -> Timer:
         """Arrange one call, `delay` seconds from `now`."""
@@ -93,14 +85,33 @@ class Deadlines:
         return self._order[0] / BUCKETS_PER_SECOND if self._order else None
 
     def tick(self, now: float) -> None:
-        """Ask everything that is due, and arm it anew if its time has not come."""
+        """Ask everything that is due, and arm it anew if its time has not come.
+
+        What is still due after its tick is asked again in the next bucket, not in this round: one
+        that never tires of being due must not stop the others.
+        """
+        asked: list[Timed] = []
         while self._order and self._order[0] <= now * BUCKETS_PER_SECOND:
             due = self._buckets.pop(heapq.heappop(self._order))
             for timed in due:
                 timed.armed_for = None
             for timed in due:
                 timed.tick(now)
-                self.arm(timed)
+            asked.extend(due)
+        for timed in asked:
+            self._arm_after(timed, int(now * BUCKETS_PER_SECOND))
+
+    def _arm_after(self, timed: Timed, past: int) -> None:
+        """Arm for the bucket of the deadline, or the first one after `past`."""
+        deadline = timed.next_deadline()
+        if deadline is None:
+            return
+        bucket = max(int(deadline * BUCKETS_PER_SECOND), past) + 1
+        if timed.armed_for is not None:
+            if timed.armed_for <= bucket:
+                return
+            self.disarm(timed)
+        self._put(timed, bucket)
 
     def _put(self, timed: Timed, bucket: int) -> None:
         timed.armed_for = bucket
