@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker.engine.notices import AccessDenied
 from broker.engine.ports import Client
+from broker.engine.router import is_reserved
 from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.decode import decode, decode_publish
 from broker.packets.errors import ProtocolViolation, misuse
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
     from broker.engine.retention import Retention
-    from broker.engine.router import Router
+    from broker.engine.router import Route, Router
     from broker.packets.types import Will
     from broker.session.session import Session
 
 REFUSED = 0x80  # reason codes from here on are failures
+QOS_0, QOS_1, QOS_2 = 0x30, 0x32, 0x34  # the first byte of a PUBLISH without DUP and RETAIN
+PLAIN = (QOS_0, QOS_1, QOS_2)
+PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70  # the first byte of the acknowledgements
+PUBACK_2, PUBREC_2 = b"\x40\x02", b"\x50\x02"  # their fixed header when nothing but an id follows
+PUBREL_2, PUBCOMP_2 = b"\x62\x02", b"\x70\x02"
+SHORT = 2  # the length of an acknowledgement that has a packet id and no reason: success
 
 
 class Publishing:
@@ -36,6 +43,7 @@ class Publishing:
         "_authorizer",
         "_clock",
         "_observe",
+        "_plain",
         "_policy",
         "_retention",
         "_router",
@@ -59,40 +67,92 @@ class Publishing:
         self._traffic = traffic
         self._authorizer = authorizer
         self._observe = observe
+        # the first bytes of messages that may take the short cut; an authorizer looks at each
+        self._plain = () if authorizer is not None else PLAIN[: policy.maximum_qos + 1]
 
     # -- messages from clients --------------------------------------------------------------------
 
     def on_publish(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
-        """A client's PUBLISH."""
+        """A client's PUBLISH. Nearly all are plain and on a known topic: those take a short cut."""
+        body = start + 2
+        route = None
+        if first in self._plain and body < end:
+            body += data[start] << 8 | data[start + 1]
+            route = self._router.known.get(data[start + 2 : body])
+            if first != QOS_0:
+                body += 2
+        version = connection.version
+        if route is None or body >= end or (version == MQTT_5 and data[body]) or route.is_reserved:
+            self._on_any_publish(connection, first, data, start, end)
+            return
+        begin = start - 2 if end - start < 128 else start - _header_size(end - start)
+        publication = Publication.from_frame(
+            route.topic, connection.client_id, data[begin:end], body - begin, version
+        )
+        traffic = self._traffic
+        traffic.publish_received += 1
+        traffic.publish_bytes_received += end - start
+        if first == QOS_0:
+            self._router.spread(publication, route, connection.session)
+        else:
+            self._take_acknowledged(connection, publication, route, data[body - 2 : body])
+
+    def _take_acknowledged(
+        self, connection: Connection, publication: Publication, route: Route, packet_id: bytes
+    ) -> None:
+        """Pass on and acknowledge a plain QoS 1 or 2 message; `packet_id` as it came."""
+        session = connection.session
+        number = packet_id[0] << 8 | packet_id[1]
+        if not number:
+            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
+        assert session is not None
+        if publication.first == QOS_1:
+            kind = PUBACK_2
+        else:
+            kind = PUBREC_2
+            if not self._is_new(connection, number, session):
+                connection.send(kind + packet_id)
+                return
+        if self._router.spread(publication, route, session) or connection.version != MQTT_5:
+            connection.send(kind + packet_id)
+        else:
+            nobody = ReasonCode.NO_MATCHING_SUBSCRIBERS
+            self._acknowledge(connection, publication.qos, number, nobody)
+
+    def _on_any_publish(
+        self, connection: Connection, first: int, data: bytes, start: int, end: int
+    ) -> None:
+        """The long way: whatever a PUBLISH may bring."""
         packet = decode_publish(first, data, start, end, connection.version)
         self._traffic.publish_received += 1
-        self._traffic.publish_bytes_received += len(packet.payload)
+        self._traffic.publish_bytes_received += end - start
         if packet.properties:
             self._resolve_alias(connection, packet)
-        self._check_offered(connection, packet)
+        self._check_offered(packet)
         session = connection.session
         assert session is not None
-        if packet.qos == 2 and not self._is_new(connection, packet.packet_id, session):
-            self._acknowledge(connection, packet, ReasonCode.SUCCESS)
+        qos, packet_id = packet.qos, packet.packet_id
+        if qos == 2 and not self._is_new(connection, packet_id, session):
+            self._acknowledge(connection, qos, packet_id, ReasonCode.SUCCESS)
             return
         reason = self._take(connection, packet, session)
-        if reason >= REFUSED and packet.qos == 2 and connection.version == MQTT_5:
-            session.release(packet.packet_id)  # [MQTT-4.3.3-9]
-        if packet.qos:
-            self._acknowledge(connection, packet, reason)
+        if reason >= REFUSED and qos == 2 and connection.version == MQTT_5:
+            session.release(packet_id)  # [MQTT-4.3.3-9]
+        if qos:
+            self._acknowledge(connection, qos, packet_id, reason)
 
     def on_puback(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
         """The client owns a QoS 1 message, or refuses it."""
-        if end - start == 2 and first == 0x40:
+        session = connection.session
+        assert session is not None
+        if end - start == SHORT and first == PUBACK:
             packet_id = data[start] << 8 | data[start + 1]
         else:
             packet_id = _decoded(connection, first, data, start, end).packet_id
-        session = connection.session
-        assert session is not None
         if session.on_puback(packet_id) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBACK for a QoS 2 message")
 
@@ -100,39 +160,47 @@ class Publishing:
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
         """The client owns a QoS 2 message, or refuses it."""
-        packet = _decoded(connection, first, data, start, end)
         session = connection.session
         assert session is not None
-        step = session.on_pubrec(packet.packet_id, packet.reason >= REFUSED)
-        if step is Step.MISMATCH:
-            raise misuse("4.3.2", "PUBREC for a QoS 1 message")
+        if end - start == SHORT and first == PUBREC:
+            packet_id, reason = data[start] << 8 | data[start + 1], 0
+        else:
+            packet = _decoded(connection, first, data, start, end)
+            packet_id, reason = packet.packet_id, packet.reason
+        step = session.on_pubrec(packet_id, reason >= REFUSED)
         if step is Step.RELEASE:
-            connection.send_pubrel(packet.packet_id)
-        elif step is Step.UNKNOWN and packet.reason < REFUSED:
-            not_found = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-            connection.send_packet(Pubrel(packet.packet_id, not_found))
+            connection.send(PUBREL_2 + packet_id.to_bytes(2, "big"))
+        elif step is Step.MISMATCH:
+            raise misuse("4.3.2", "PUBREC for a QoS 1 message")
+        elif step is Step.UNKNOWN and reason < REFUSED:
+            connection.send_packet(Pubrel(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
 
     def on_pubrel(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
         """The client releases the packet id of a QoS 2 message it sent [MQTT-4.3.3-11]."""
-        packet = _decoded(connection, first, data, start, end)
         session = connection.session
         assert session is not None
-        if session.release(packet.packet_id):
-            connection.send(b"\x70\x02" + packet.packet_id.to_bytes(2, "big"))
+        if end - start == SHORT and first == PUBREL:
+            packet_id = data[start] << 8 | data[start + 1]
         else:
-            not_found = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-            connection.send_packet(Pubcomp(packet.packet_id, not_found))
+            packet_id = _decoded(connection, first, data, start, end).packet_id
+        if session.release(packet_id):
+            connection.send(PUBCOMP_2 + packet_id.to_bytes(2, "big"))
+        else:
+            connection.send_packet(Pubcomp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
 
     def on_pubcomp(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
         """A QoS 2 message is done."""
-        packet = _decoded(connection, first, data, start, end)
         session = connection.session
         assert session is not None
-        if session.on_pubcomp(packet.packet_id) is Step.MISMATCH:
+        if end - start == SHORT and first == PUBCOMP:
+            packet_id = data[start] << 8 | data[start + 1]
+        else:
+            packet_id = _decoded(connection, first, data, start, end).packet_id
+        if session.on_pubcomp(packet_id) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBCOMP for a message that was not released")
 
     # -- messages from elsewhere ------------------------------------------------------------------
@@ -181,7 +249,7 @@ class Publishing:
             )
         packet.topic = connection.aliases_in.resolve(alias, packet.topic)
 
-    def _check_offered(self, connection: Connection, packet: Publish) -> None:
+    def _check_offered(self, packet: Publish) -> None:
         policy = self._policy
         if packet.qos > policy.maximum_qos:  # [MQTT-3.2.2-11]
             raise ProtocolViolation(ReasonCode.QOS_NOT_SUPPORTED, "MQTT-3.2.2-11", packet.qos)
@@ -191,7 +259,9 @@ class Publishing:
     def _is_new(self, connection: Connection, packet_id: int, session: Session) -> bool:
         """Whether a QoS 2 message comes for the first time [MQTT-4.3.3-10]."""
         is_new = session.receive_once(packet_id)
-        if connection.version == MQTT_5 and session.unreleased > self._policy.receive_maximum:
+        over = session.unreleased > self._policy.receive_maximum
+        if is_new and over and connection.version == MQTT_5:
+            session.release(packet_id)  # it was not taken, so its repetition is no repetition
             raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
         return is_new
 
@@ -214,7 +284,7 @@ class Publishing:
 
     def _refusal(self, connection: Connection, packet: Publish) -> ReasonCode | None:
         topic = packet.topic
-        if topic[0] == "$" and topic.startswith("$SYS/"):  # section 4.7.2: the broker's own
+        if is_reserved(topic):
             return ReasonCode.NOT_AUTHORIZED
         if self._authorizer is not None:
             client = Client(connection.client_id, connection.username, connection.origin.address)
@@ -232,18 +302,22 @@ class Publishing:
     def _expiry(self, interval: int | None) -> float | None:
         return None if interval is None else self._clock.now + interval
 
-    def _acknowledge(self, connection: Connection, packet: Publish, reason: ReasonCode) -> None:
-        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no, so it is told
-        yes.
-        """
-        packet_id = packet.packet_id
+    def _acknowledge(
+        self, connection: Connection, qos: int, packet_id: int, reason: ReasonCode
+    ) -> None:
+        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no: it is told yes."""
         if reason is ReasonCode.SUCCESS or connection.version != MQTT_5:
-            kind = b"\x40\x02" if packet.qos == 1 else b"\x50\x02"
+            kind = PUBACK_2 if qos == 1 else PUBREC_2
             connection.send(kind + packet_id.to_bytes(2, "big"))
-        elif packet.qos == 1:
+        elif qos == 1:
             connection.send_packet(Puback(packet_id, reason))
         else:
             connection.send_packet(Pubrec(packet_id, reason))
+
+
+def _header_size(length: int) -> int:
+    """Bytes of the fixed header of a packet whose Remaining Length is 128 or more."""
+    return 3 if length < 16_384 else 4 if length < 2_097_152 else 5
 
 
 def _decoded(

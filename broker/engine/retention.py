@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.session.outgoing import Outgoing
+from broker.packets.publication import PUBLISH, RETAIN
 from broker.topics.retained import RetainedMessages
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from broker.clock import Clock
     from broker.packets.publication import Publication
+    from broker.session.outgoing import Outgoing
     from broker.session.subscription import Subscription
 
 
@@ -57,7 +58,8 @@ class Retention:
                 self._expire(publication)
             else:
                 qos = min(publication.qos, subscription.qos)
-                yield Outgoing(publication, subscription, qos, True)  # [3.1.1:MQTT-3.3.1-8]
+                first = PUBLISH | qos << 1 | RETAIN  # [3.1.1:MQTT-3.3.1-8]
+                yield publication, subscription, first
 
     def _expire(self, publication: Publication) -> None:
         if self._messages.get(publication.topic) is publication:

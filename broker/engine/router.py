@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.session.subscription import Subscription, merge
-from broker.topics.filters import check_topic, matches
+from broker.topics.filters import check_topic, is_wildcard, matches
 from broker.topics.sharing import ShareGroup
 from broker.topics.tree import TopicTree
 
@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from broker.session.session import Session
 
 MOST_ROUTES = 16_384
-LONGEST_CACHED_TOPIC = 256  # characters; the cache must not be a way to fill the memory
+FEW_ROUTES = 64  # so many can be looked through when a filter changes
+LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the memory
 
 
 class Route:
     """The receivers of one topic: one subscription for each session, and the shared groups."""
 
-    __slots__ = ("groups", "subscriptions")
+    __slots__ = ("groups", "is_reserved", "subscriptions", "topic")
 
     def __init__(
-        self, subscriptions: list[Subscription], groups: list[ShareGroup[Subscription]]
+        self,
+        topic: str,
+        subscriptions: list[Subscription],
+        groups: list[ShareGroup[Subscription]],
     ) -> None:
+        self.topic = topic
+        self.is_reserved = is_reserved(topic)
         self.subscriptions = subscriptions
         self.groups = groups
 
@@ -35,7 +41,7 @@ class Route:
 class Router:
     """Owns every subscription; says who gets what."""
 
-    __slots__ = ("_groups", "_max_levels", "_rng", "_routes", "_shared", "_strategy", "_tree")
+    __slots__ = ("_groups", "_max_levels", "_rng", "_shared", "_strategy", "_tree", "known")
 
     def __init__(self, max_topic_levels: int, shared_strategy: str, rng: Random) -> None:
         self._max_levels = max_topic_levels
@@ -44,7 +50,7 @@ class Router:
         self._tree: TopicTree[Subscription] = TopicTree()
         self._shared: TopicTree[ShareGroup[Subscription]] = TopicTree()
         self._groups: dict[tuple[str, str], ShareGroup[Subscription]] = {}
-        self._routes: dict[str, Route] = {}
+        self.known: dict[bytes, Route] = {}  # by topic name as it stands on the wire; checked
 
     def __len__(self) -> int:
         return len(self._tree) + sum(len(group) for group in self._groups.values())
@@ -80,16 +86,22 @@ class Router:
         """The receivers of a topic; checks the topic name when it meets it first. Raises
         ProtocolViolation.
         """
-        route = self._routes.get(topic)
+        name = topic.encode()
+        route = self.known.get(name)
         if route is None:
             check_topic(topic, self._max_levels)
             route = self._find(topic)
-            self._remember(topic, route)
+            self._remember(name, route)
         return route
 
     def deliver(self, publication: Publication, publisher: Session | None = None) -> int:
         """Offer a message to everyone who wants it; return how many subscriptions matched."""
-        route = self.route(publication.topic)
+        return self.spread(publication, self.route(publication.topic), publisher)
+
+    def spread(
+        self, publication: Publication, route: Route, publisher: Session | None = None
+    ) -> int:
+        """Offer a message to the receivers of a known route; see `deliver`."""
         receivers = 0
         for subscription in route.subscriptions:
             if subscription.no_local and subscription.session is publisher:  # [MQTT-3.8.3-3]
@@ -107,9 +119,9 @@ class Router:
         """Give a message of a shared subscription whose session ended to another member; False when
         there is none.
         """
-        subscription = outgoing.subscription
+        publication, subscription, _ = outgoing
         group = self._groups.get((subscription.share_name, subscription.filter))
-        return group is not None and self._deliver_shared(group, outgoing.publication) > 0
+        return group is not None and self._deliver_shared(group, publication) > 0
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -125,25 +137,26 @@ class Router:
         for subscription in self._tree.match(topic):
             by_session.setdefault(subscription.session.client_id, []).append(subscription)
         groups = self._shared.match(topic) if self._groups else []
-        return Route([_one(several) for several in by_session.values()], groups)
+        return Route(topic, [_one(several) for several in by_session.values()], groups)
 
-    def _remember(self, topic: str, route: Route) -> None:
-        if len(topic) > LONGEST_CACHED_TOPIC:
+    def _remember(self, name: bytes, route: Route) -> None:
+        if len(name) > LONGEST_CACHED_TOPIC:
             return
-        if len(self._routes) >= MOST_ROUTES:
-            self._routes.clear()
-        self._routes[topic] = route
+        if len(self.known) >= MOST_ROUTES:
+            self.known.clear()
+        self.known[name] = route
 
     def _forget_routes(self, topic_filter: str) -> None:
         """Drop the cached answers that a change of this filter makes wrong."""
-        routes = self._routes
-        if "+" not in topic_filter and "#" not in topic_filter:
-            routes.pop(topic_filter, None)
-        elif len(routes) > 64:
-            routes.clear()
+        known = self.known
+        if not is_wildcard(topic_filter):
+            known.pop(topic_filter.encode(), None)
+        elif len(known) > FEW_ROUTES:
+            known.clear()
         else:
-            for topic in [each for each in routes if matches(topic_filter, each)]:
-                del routes[topic]
+            wrong = [name for name, route in known.items() if matches(topic_filter, route.topic)]
+            for name in wrong:
+                del known[name]
 
     def _group(self, subscription: Subscription) -> ShareGroup[Subscription]:
         name = (subscription.share_name, subscription.filter)
@@ -162,6 +175,11 @@ class Router:
         if not len(group):
             del self._groups[name]
             self._shared.remove(subscription.filter, name)
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether only the broker itself may publish there (section 4.7.2)."""
+    return topic.startswith("$SYS/")
 
 
 def _one(several: list[Subscription]) -> Subscription:

@@ -104,7 +104,7 @@ class Sessions:
         for subscription in (session.subscriptions or {}).values():
             self._router.remove(subscription)
         for outgoing in session.surrender():
-            if not (outgoing.subscription.share_name and self._router.pass_on(outgoing)):
+            if not (outgoing[1].share_name and self._router.pass_on(outgoing)):
                 self._traffic.lose("session_ended")
         if self.on_end is not None:
             self.on_end(session.client_id)

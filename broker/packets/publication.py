@@ -5,6 +5,8 @@ and the protocol version. What differs for one receiver alone (subscription iden
 alias, the seconds left until expiry) is encoded for that receiver and not kept.
 """
 
+from __future__ import annotations
+
 from broker.packets.codes import MQTT_5
 from broker.packets.primitives import encode_varint
 from broker.packets.properties import Properties, Property, encode_properties
@@ -24,26 +26,32 @@ _ALIAS = bytes((Property.TOPIC_ALIAS,))
 _EXPIRY = bytes((Property.MESSAGE_EXPIRY_INTERVAL,))
 _IDENTIFIER = bytes((Property.SUBSCRIPTION_IDENTIFIER,))
 
-Shape = tuple[bytes, bytes]
+_FOR_MQTT_5 = 0x100  # added to the first byte in the key of a shape
+
+Shape = tuple[bytes, bytes]  # what stands before and after the packet identifier
 
 
 class Publication:
     """One application message, as every receiver will see it.
 
-    `properties` are the encoded MQTT 5 properties that travel with the message, without their
-    length prefix and in the order of the publisher; `expires_at` is the instant (seconds of the
-    engine's clock) after which no delivery may begin; `publisher` is the client identifier it came
-    from ("" for the broker's own messages).
+    `properties` are the encoded MQTT 5 properties that travel with the message, without their length
+    prefix and in the order of the publisher; `expires_at` is the instant (seconds of the engine's
+    clock) after which no delivery may begin; `publisher` is the client identifier it came from ("" for
+    the broker's own messages). `first` is the first byte of its own PUBLISH, `size` what it holds on
+    to in bytes.
     """
 
     __slots__ = (
+        "_body",
+        "_frame",
+        "_key",
+        "_payload",
         "_shapes",
         "expires_at",
-        "payload",
+        "first",
         "properties",
         "publisher",
-        "qos",
-        "retain",
+        "size",
         "topic",
     )
 
@@ -58,36 +66,73 @@ class Publication:
         publisher: str = "",
     ) -> None:
         self.topic = topic
-        self.payload = payload
-        self.qos = qos
-        self.retain = retain
+        self.publisher = publisher
+        self.first = PUBLISH | qos << 1 | retain
         self.properties = properties
         self.expires_at = expires_at
-        self.publisher = publisher
+        self.size = len(payload) + len(properties) + len(topic)
+        self._payload: bytes | None = payload
+        self._frame = b""
+        self._key = 0
+        self._body = 0
         self._shapes: dict[int, Shape] | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes this message holds on to while it waits."""
-        return len(self.payload) + len(self.properties) + len(self.topic)
+    @classmethod
+    def from_frame(
+        cls, topic: str, publisher: str, frame: bytes, body: int, version: int
+    ) -> Publication:
+        """Make one of a whole incoming PUBLISH without DUP, RETAIN and properties.
 
-    def adopt(self, frame: bytes) -> None:
-        """Take an incoming MQTT 3.1.1 QoS 0 frame as the encoding for that shape: it is byte for
-        byte what goes out.
+        What comes in plain goes out as it is, but for the packet id. `body` is where what follows the
+        topic and packet id begins in `frame`: the payload, in MQTT 5 after an empty property block.
         """
-        self._shapes = {PUBLISH: (frame, b"")}
+        self = cls.__new__(cls)
+        self.topic = topic
+        self.publisher = publisher
+        self.first = frame[0]
+        self.properties = b""
+        self.expires_at = None
+        self.size = len(frame)
+        self._payload = None
+        self._frame = frame
+        self._key = frame[0] if version < MQTT_5 else frame[0] | _FOR_MQTT_5
+        self._body = body
+        self._shapes = None
+        return self
+
+    @property
+    def payload(self) -> bytes:
+        """The application message itself."""
+        if self._payload is None:
+            start = self._body if self._key < _FOR_MQTT_5 else self._body + 1
+            self._payload = self._frame[start:]
+        return self._payload
+
+    @property
+    def qos(self) -> int:
+        """The QoS it was published with."""
+        return self.first >> 1 & 3
+
+    @property
+    def retain(self) -> bool:
+        """The RETAIN flag it was published with."""
+        return self.first & RETAIN != 0
 
     def expired(self, now: float) -> bool:
         """Whether delivery may no longer begin [MQTT-3.3.2-5]."""
         return self.expires_at is not None and now >= self.expires_at
 
     def encode(self, first: int, version: int, packet_id: int, now: float) -> bytes:
-        """Return the complete PUBLISH frame; `first` is its first byte, `packet_id` 0 where QoS is
-        0.
-        """
+        """Return the complete PUBLISH; `first` is its first byte, `packet_id` 0 where QoS is 0."""
+        key = first if version < MQTT_5 else first | _FOR_MQTT_5
+        if key == self._key:
+            if not packet_id:
+                return self._frame
+            body = self._body
+            frame = self._frame
+            return frame[: body - 2] + packet_id.to_bytes(2, "big") + frame[body:]
         if self.expires_at is not None and version == MQTT_5:
             return self.encode_for_one(first, packet_id, now, (), 0, True)
-        key = first if version < MQTT_5 else first | 0x100
         shapes = self._shapes
         if shapes is None:
             shapes = self._shapes = {}

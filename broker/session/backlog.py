@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # What one waiting message costs beside its payload; a flood of empty messages must meet the byte
 # limit, too.
 OVERHEAD = 100
+QOS_1 = 0x32  # the first byte of a PUBLISH from QoS 1 on
 
 
 class Backlog:
@@ -35,14 +36,14 @@ class Backlog:
     def push(self, outgoing: Outgoing) -> None:
         """Add a message behind all others."""
         self._waiting.append(outgoing)
-        self.qos_0 += outgoing.qos == 0
-        self.size += outgoing.publication.size + OVERHEAD
+        self.qos_0 += outgoing[2] < QOS_1
+        self.size += outgoing[0].size + OVERHEAD
 
     def pop(self) -> Outgoing:
         """Take the oldest message."""
         outgoing = self._waiting.popleft()
-        self.qos_0 -= outgoing.qos == 0
-        self.size -= outgoing.publication.size + OVERHEAD
+        self.qos_0 -= outgoing[2] < QOS_1
+        self.size -= outgoing[0].size + OVERHEAD
         return outgoing
 
     def take_all(self) -> Iterator[Outgoing]:
@@ -54,7 +55,7 @@ class Backlog:
         """Drop the QoS 0 messages and return how many there were."""
         forgotten = self.qos_0
         if forgotten:
-            kept = [each for each in self.take_all() if each.qos]
+            kept = [each for each in self.take_all() if each[2] >= QOS_1]
             for outgoing in kept:
                 self.push(outgoing)
         return forgotten

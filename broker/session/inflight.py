@@ -15,6 +15,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from broker.session.outgoing import qos_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,11 +37,12 @@ class Step(Enum):
 class Inflight:
     """The unacknowledged messages of one session and their packet identifiers."""
 
-    __slots__ = ("_last_id", "published", "released")
+    __slots__ = ("_last_id", "published", "released", "unsent")
 
     def __init__(self) -> None:
         self.published: dict[int, Outgoing] = {}
         self.released: dict[int, None] = {}
+        self.unsent: dict[int, None] = {}  # those published that this connection has not seen yet
         self._last_id = 0
 
     def __len__(self) -> int:
@@ -62,14 +65,26 @@ class Inflight:
         """Forget a message that could not be sent at all."""
         del self.published[packet_id]
 
+    def begin_again(self) -> None:
+        """A new connection: every PUBLISH without an answer is to be sent again, in the order of
+        the first time [MQTT-4.4.0-1].
+        """
+        self.unsent = dict.fromkeys(self.published)
+
+    def next_unsent(self) -> tuple[int, Outgoing]:
+        """Take the oldest message that is to be sent again; there must be one."""
+        packet_id = next(iter(self.unsent))
+        del self.unsent[packet_id]
+        return packet_id, self.published[packet_id]
+
     def on_puback(self, packet_id: int) -> Step:
         """The client owns a QoS 1 message now (or refuses it): either way it is done."""
         outgoing = self.published.get(packet_id)
         if outgoing is None:
             return Step.UNKNOWN
-        if outgoing.qos != 1:
+        if qos_of(outgoing[2]) != 1:
             return Step.MISMATCH
-        del self.published[packet_id]
+        self._answered(packet_id)
         return Step.DONE
 
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
@@ -79,9 +94,9 @@ class Inflight:
         outgoing = self.published.get(packet_id)
         if outgoing is None:
             return Step.RELEASE if packet_id in self.released else Step.UNKNOWN
-        if outgoing.qos != 2:
+        if qos_of(outgoing[2]) != 2:
             return Step.MISMATCH
-        del self.published[packet_id]
+        self._answered(packet_id)
         if refused:  # [MQTT-4.4.0-2]
             return Step.DONE
         self.released[packet_id] = None
@@ -95,5 +110,10 @@ class Inflight:
         return Step.MISMATCH if packet_id in self.published else Step.UNKNOWN
 
     def unreleased(self) -> Iterator[tuple[int, Outgoing]]:
-        """The PUBLISH packets to send again on resuming a session, in their original order."""
+        """The messages whose PUBLISH has no answer yet, in their original order."""
         return iter(self.published.items())
+
+    def _answered(self, packet_id: int) -> None:
+        del self.published[packet_id]
+        if self.unsent:
+            self.unsent.pop(packet_id, None)

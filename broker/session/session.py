@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from broker.packets.publication import DUP, PUBLISH, RETAIN, Publication
-from broker.session.backlog import Backlog
+from broker.packets.publication import DUP, PUBLISH, RETAIN
+from broker.session.backlog import QOS_1, Backlog
 from broker.session.inflight import Inflight, Step
-from broker.session.outgoing import Outgoing
+from broker.session.outgoing import qos_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from broker.clock import Clock
+    from broker.packets.publication import Publication
+    from broker.session.outgoing import Outgoing
     from broker.session.ports import Carrier, Ledger
     from broker.session.subscription import Subscription
 
@@ -81,23 +83,26 @@ class Session:
 
     def offer(self, publication: Publication, subscription: Subscription) -> None:
         """Deliver a message now, or keep it, or count it as lost."""
-        qos = publication.qos
-        if qos > subscription.qos:  # [MQTT-3.8.4-8]
-            qos = subscription.qos
         carrier = self.carrier
-        if qos:
-            self._offer_acknowledged(publication, subscription, qos)
-        elif carrier is None:
-            self._ledger.lose("offline_qos_0")
-        elif carrier.blocked:
-            self._ledger.lose("slow_reader_qos_0")
-        elif self.holding:
-            self._keep(Outgoing(publication, subscription, 0, False))
-        else:
-            first = PUBLISH
-            if publication.retain and subscription.retain_as_published:  # [MQTT-3.3.1-13]
-                first = PUBLISH | RETAIN
+        if carrier is None or carrier.blocked or self.queueing:
+            self._offer_to_the_busy(publication, subscription)
+            return
+        first = publication.first
+        if first & RETAIN or first >> 1 & 3 > subscription.qos:
+            first = _granted(publication, subscription)
+        if first < QOS_1:
             carrier.send_publication(publication, first, 0, subscription.identifiers)
+            return
+        inflight = self._inflight
+        if inflight is None:
+            inflight = self._inflight = Inflight()
+        outgoing = (publication, subscription, first)
+        if len(inflight.published) + len(inflight.released) >= self.window:
+            self._keep(outgoing)
+            return
+        packet_id = inflight.start(outgoing)
+        if not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
+            inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
     def replay(self, retained: Iterator[Outgoing]) -> None:
         """Send retained messages as fast as the client takes them, before anything newer."""
@@ -110,7 +115,7 @@ class Session:
     def pump(self) -> None:
         """Send what waits, until the client's window or its outbox is full."""
         carrier = self.carrier
-        if carrier is None:
+        if carrier is None or not self._send_again(carrier):
             return
         while self.queueing and not carrier.blocked:
             outgoing = self._next_waiting()
@@ -119,18 +124,13 @@ class Session:
             self._send(carrier, outgoing)
 
     def resume(self) -> None:
-        """Re-send everything unacknowledged on a new connection, then go on with what waits
-        [MQTT-4.4.0-1].
+        """Re-send everything unacknowledged on a new connection, as fast as it takes it, then go on
+        with what waits [MQTT-4.4.0-1].
         """
         carrier = self.carrier
         if self._inflight is not None and carrier is not None:
-            for packet_id, outgoing in self._inflight.unreleased():
-                carrier.send_publication(
-                    outgoing.publication,
-                    _first_byte(outgoing) | DUP,  # [MQTT-3.3.1-1]
-                    packet_id,
-                    outgoing.subscription.identifiers,
-                )
+            self._inflight.begin_again()
+            self.queueing = True
             for packet_id in self._inflight.released:
                 carrier.send_pubrel(packet_id)
         self.pump()
@@ -231,7 +231,7 @@ class Session:
         """
         if self._inflight is not None:
             for _, outgoing in self._inflight.unreleased():
-                if outgoing.qos == 1:
+                if qos_of(outgoing[2]) == 1:
                     yield outgoing
                 else:
                     self._ledger.lose("session_ended")
@@ -241,28 +241,48 @@ class Session:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _offer_acknowledged(
-        self, publication: Publication, subscription: Subscription, qos: int
-    ) -> None:
-        retain = publication.retain and subscription.retain_as_published  # [MQTT-3.3.1-12]
-        outgoing = Outgoing(publication, subscription, qos, retain)
+    def _offer_to_the_busy(self, publication: Publication, subscription: Subscription) -> None:
+        """Keep a message for a client that is away, reads too slowly, or has others waiting."""
         carrier = self.carrier
-        if carrier is None or self.queueing or carrier.blocked or self.in_flight >= self.window:
-            self._keep(outgoing)
+        first = _granted(publication, subscription)
+        if first >= QOS_1:
+            self._keep((publication, subscription, first))
+        elif carrier is None:
+            self._ledger.lose("offline_qos_0")
+        elif carrier.blocked:
+            self._ledger.lose("slow_reader_qos_0")
+        elif self.holding:
+            self._keep((publication, subscription, first))
         else:
-            self._send(carrier, outgoing)
+            carrier.send_publication(publication, first, 0, subscription.identifiers)
 
     def _send(self, carrier: Carrier, outgoing: Outgoing) -> None:
-        first = _first_byte(outgoing)
-        identifiers = outgoing.subscription.identifiers
-        if outgoing.qos == 0:
-            carrier.send_publication(outgoing.publication, first, 0, identifiers)
+        publication, subscription, first = outgoing
+        identifiers = subscription.identifiers
+        if first < QOS_1:
+            carrier.send_publication(publication, first, 0, identifiers)
             return
         if self._inflight is None:
             self._inflight = Inflight()
         packet_id = self._inflight.start(outgoing)
-        if not carrier.send_publication(outgoing.publication, first, packet_id, identifiers):
+        if not carrier.send_publication(publication, first, packet_id, identifiers):
             self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
+
+    def _send_again(self, carrier: Carrier) -> bool:
+        """Repeat what an earlier connection left unanswered; False while some of it must wait for
+        the client's window, which is counted anew on each connection [MQTT-4.9.0-2].
+        """
+        inflight = self._inflight
+        while inflight is not None and inflight.unsent:
+            if carrier.blocked or len(inflight) - len(inflight.unsent) >= self.window:
+                return False
+            packet_id, (publication, subscription, first) = inflight.next_unsent()
+            first |= DUP  # [MQTT-3.3.1-1]
+            if not carrier.send_publication(
+                publication, first, packet_id, subscription.identifiers
+            ):
+                inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
+        return True
 
     def _keep(self, outgoing: Outgoing) -> None:
         backlog = self._backlog
@@ -273,7 +293,7 @@ class Session:
             return
         backlog.push(outgoing)
         self.queueing = True
-        if outgoing.qos == 0:
+        if outgoing[2] < QOS_1:
             self.holding = True
 
     def _next_waiting(self) -> Outgoing | None:
@@ -292,7 +312,7 @@ class Session:
         while backlog:
             outgoing = backlog.pop()
             self.holding = backlog.qos_0 > 0
-            if not outgoing.publication.expired(self._clock.now):
+            if not outgoing[0].expired(self._clock.now):
                 return outgoing
             self._ledger.lose("expired")  # [MQTT-3.3.2-5]
         self._backlog = self._replays = None
@@ -300,5 +320,8 @@ class Session:
         return None
 
 
-def _first_byte(outgoing: Outgoing) -> int:
-    return PUBLISH | outgoing.qos << 1 | outgoing.retain
+def _granted(publication: Publication, subscription: Subscription) -> int:
+    """The first byte of the PUBLISH: the lower QoS of the two, RETAIN only as published."""
+    qos = min(publication.qos, subscription.qos)  # [MQTT-3.8.4-8]
+    retain = publication.retain and subscription.retain_as_published  # [MQTT-3.3.1-12]
+    return PUBLISH | qos << 1 | retain
