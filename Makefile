@@ -43,7 +43,7 @@ conformance: $(TEST_READY)  ## write docs/conformance.md anew
 bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--quick"
 	$(BIN)/python -m tests.performance $(ARGS)
 
-fuzz: $(TEST_READY)  ## throw random packets at a connection; how many goes into ARGS
+fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
