@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from broker.engine.wills import Wills
     from broker.session.session import Session
 
-SERVER_UNAVAILABLE_3_1_1 = 3  # the nearest return code for reasons that MQTT 3.1.1 does not know
 RECEIVE_MAXIMUM = 65_535  # what an absent Receive Maximum means
 
 
@@ -101,9 +100,8 @@ class Connecting:
             if self._policy.server_reference and reason in _REDIRECTIONS:
                 properties[Property.SERVER_REFERENCE] = self._policy.server_reference
             connection.send_packet(Connack(False, reason, properties))  # [MQTT-3.2.2-6]
-        else:
-            return_code = CONNACK_RETURN_CODE.get(reason, SERVER_UNAVAILABLE_3_1_1)
-            connection.send_packet(Connack(False, return_code))
+        elif reason in CONNACK_RETURN_CODE:  # [3.1.1:MQTT-3.2.2-6]
+            connection.send_packet(Connack(False, CONNACK_RETURN_CODE[reason]))
         connection.close()
         self._observe(
             ConnectRefused(
