@@ -1,10 +1,7 @@
 """MQTT 3.1.1, section 2.3.1: packet identifiers; their format is held by tests/unit/packets."""
 
-from unittest.mock import MagicMock
-
 import pytest
 
-from broker.packets.publication import Publication
 from broker.packets.types import (
     Puback,
     Pubcomp,
@@ -17,8 +14,6 @@ from broker.packets.types import (
     Unsuback,
     Unsubscribe,
 )
-from broker.session.inflight import Inflight, Step
-from broker.session.subscription import Subscription
 from tests.support.broker import MemoryBroker
 
 
@@ -36,14 +31,21 @@ def test_messages_on_their_way_to_a_client_have_different_identifiers() -> None:
 
 @pytest.mark.spec("3.1.1:MQTT-2.3.1-4")
 def test_an_identifier_in_use_is_passed_over_when_the_numbers_begin_anew() -> None:
-    inflight = Inflight()
-    message = (Publication("t", b""), Subscription(MagicMock(), "t", qos=1), 0x32)
-    in_use = {inflight.start(message) for _ in range(3)}
-    for _ in range(65_535 - len(in_use)):
-        packet_id = inflight.start(message)
-        assert 0 < packet_id <= 65_535
-        assert inflight.on_puback(packet_id) is Step.DONE
-    assert inflight.start(message) not in in_use
+    broker = MemoryBroker()
+    alice, bob = broker.connect("alice", version=4), broker.connect("bob", version=4)
+    alice.subscribe("#", qos=1)
+    bob.publish("t", qos=1)
+    in_use = alice.take(Publish).packet_id
+    session = alice.connection.session
+    assert session is not None
+    assert session._inflight is not None
+    session._inflight._last_id = 65_530  # as if so many had come and gone
+    for _ in range(10):
+        bob.publish("t", qos=1, packet_id=1)
+    identifiers = [each.packet_id for each in alice.take_all(Publish)]
+    assert identifiers[:5] == [65_531, 65_532, 65_533, 65_534, 65_535]
+    assert not {0, in_use}.intersection(identifiers)
+    assert len(set(identifiers)) == 10
 
 
 @pytest.mark.spec("3.1.1:MQTT-2.3.1-4")
