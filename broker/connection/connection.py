@@ -89,7 +89,7 @@ class Connection:
         self._reader = Reader(maximum_packet_size)
         self._outbox: list[bytes] = []
         self._outbox_size = 0
-        self._held: list[tuple[int, bytes]] | None = None
+        self._held: list[tuple[int, bytes, int, int]] | None = None
         self._stalled_at: float | None = None
         self._unsent_at_stall = 0
         self.outbox_limit = outbox_limit  # bytes
@@ -204,8 +204,10 @@ class Connection:
         if self._outbox_size >= self.outbox_limit:
             self._overflow()
 
-    def send_packet(self, packet: Packet) -> None:
-        """Encode and send, leaving out what this client does not want or cannot take."""
+    def send_packet(self, packet: Packet) -> bool:
+        """Encode and send, leaving out what this client does not want or cannot take; False when
+        it cannot take the packet at all.
+        """
         properties = getattr(packet, "properties", None)
         if properties and not self.problem_information and not _always_explains(packet):
             for key in _PROBLEM_PROPERTIES:  # [MQTT-3.1.2-29]
@@ -215,8 +217,10 @@ class Connection:
             for key in _PROBLEM_PROPERTIES:  # [MQTT-3.2.2-19] and its like for every packet
                 properties.pop(key, None)
             frame = encode(packet, self.version)
-        if len(frame) <= self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self.send(frame)
+        if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
+            return False
+        self.send(frame)
+        return True
 
     def send_publication(
         self,
@@ -262,12 +266,12 @@ class Connection:
             self.sink.hold_reading(False)
             self._handle_held()
 
-    def hold(self, first: int, body: bytes) -> None:
+    def hold(self, first: int, data: bytes, start: int, end: int) -> None:
         """Keep a packet that arrived before the decision about its CONNECT, and read no further."""
         if self._held is None:
             self._held = []
             self.sink.hold_reading(True)
-        self._held.append((first, body))
+        self._held.append((first, data, start, end))
 
     def close(self) -> None:
         """End the conversation; what is in the outbox still goes out."""
@@ -285,10 +289,12 @@ class Connection:
     def _handle_held(self) -> None:
         held, self._held = self._held, None
         try:
-            for first, body in held or ():
-                self.handlers[first >> 4](self, first, body, 0, len(body))
+            for first, data, start, end in held or ():
+                self.handlers[first >> 4](self, first, data, start, end)
         except ProtocolViolation as violation:
             self._host.on_violation(self, violation)
+        except Exception as fault:  # noqa: BLE001  as in receive
+            self._host.on_fault(self, fault)
 
     def _overflow(self) -> None:
         if not self.paused:

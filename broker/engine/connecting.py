@@ -43,6 +43,7 @@ class Connecting:
         "_ids",
         "_observe",
         "_policy",
+        "_reject",
         "_sessions",
         "_take_over",
         "_wills",
@@ -58,6 +59,7 @@ class Connecting:
         authenticating: Authenticating,
         new_id: Callable[[], str],
         take_over: Callable[[str], None],
+        reject: Callable[[Connection, ProtocolViolation], None],
         observe: Observer,
     ) -> None:
         self._policy = policy
@@ -68,6 +70,7 @@ class Connecting:
         self._authenticating = authenticating
         self._ids = new_id
         self._take_over = take_over
+        self._reject = reject
         self._observe = observe
 
     # -- the packet -------------------------------------------------------------------------------
@@ -192,11 +195,20 @@ class Connecting:
         connection.session = session
         session.carrier = connection
         self._admission.admit(connection)
-        connection.send_packet(self._connack(connection, packet, session, present, extra))
-        connection.enter(State.CONNECTED)
+        connack = self._connack(connection, packet, session, present, extra)
+        is_sent = connection.send_packet(connack)
         self._observe(_connected(connection, present))
-        if connection.state is State.CONNECTED:  # packets held until now may have ended it
-            session.resume()
+        if not is_sent:  # nothing may come before the CONNACK [MQTT-3.2.0-1]
+            self._reject_small(connection)
+            return
+        session.resume()
+        connection.enter(State.CONNECTED)  # what the client sent meanwhile is handled now
+
+    def _reject_small(self, connection: Connection) -> None:
+        connection.will = None
+        fact = f"a client that takes {connection.maximum_packet_size} bytes cannot take the CONNACK"
+        violation = ProtocolViolation(ReasonCode.PACKET_TOO_LARGE, "MQTT-3.1.2-24", fact)
+        self._reject(connection, violation)
 
     # -- the session ------------------------------------------------------------------------------
 

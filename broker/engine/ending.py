@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from broker.packets.errors import ProtocolViolation
     from broker.session.session import Session
 
+_UNDECIDED = (
+    State.DECIDING,
+    State.AUTHENTICATING,
+)  # a refusal is said with CONNACK [MQTT-3.14.0-1]
+
 
 class Ending:
     """Ends connections, each exactly once."""
@@ -110,8 +115,8 @@ class Ending:
         if connection.version == MQTT_5 and connection.state is State.CONNECTED:
             reason = _fit(reason, PacketType.DISCONNECT)
             connection.send_packet(Disconnect(reason, _explained(why)))
-        elif connection.version == MQTT_5 and connection.state is State.AUTHENTICATING:
-            reason = _fit(reason, PacketType.CONNACK)  # [MQTT-3.14.0-1]
+        elif connection.version == MQTT_5 and connection.state in _UNDECIDED:
+            reason = _fit(reason, PacketType.CONNACK)
             connection.send_packet(Connack(False, reason, _explained(why)))
         self._finish(connection, why)
         connection.close()

@@ -96,6 +96,7 @@ class Engine:
             self._authenticating,
             self._new_client_id,
             self._ending.take_over,
+            self._ending.on_violation,
             observe,
         )
         self.tables = self._tables()
@@ -203,7 +204,7 @@ def _on_pingreq(connection: Connection, first: int, data: bytes, start: int, end
 def _on_packet_while_deciding(
     connection: Connection, first: int, data: bytes, start: int, end: int
 ) -> None:
-    connection.hold(first, data[start:end])
+    connection.hold(first, data, start, end)
 
 
 def _on_packet_when_closed(

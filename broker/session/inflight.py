@@ -15,14 +15,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from broker.session.outgoing import qos_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from broker.session.outgoing import Outgoing
 
 LAST_PACKET_ID = 65_535
+QOS_2 = 0x04  # the bit in a PUBLISH packet's first byte that only QoS 2 sets
 
 
 class Step(Enum):
@@ -48,17 +47,20 @@ class Inflight:
     def __len__(self) -> int:
         return len(self.published) + len(self.released)
 
-    def start(self, outgoing: Outgoing) -> int:
-        """Take a free packet identifier for a message that is being sent for the first time
-        [MQTT-2.2.1-4].
+    def start(self, outgoing: Outgoing, window: int) -> int:
+        """Take a free packet id for a message that is sent for the first time [MQTT-2.2.1-4].
+
+        Returns 0 when `window` messages are unacknowledged already [MQTT-3.3.4-9].
         """
-        packet_id = self._last_id
-        while True:
+        published = self.published
+        released = self.released
+        if len(published) + len(released) >= window:
+            return 0
+        packet_id = self._last_id + 1
+        while packet_id > LAST_PACKET_ID or packet_id in published or packet_id in released:
             packet_id = packet_id + 1 if packet_id < LAST_PACKET_ID else 1
-            if packet_id not in self.published and packet_id not in self.released:
-                break
         self._last_id = packet_id
-        self.published[packet_id] = outgoing
+        published[packet_id] = outgoing
         return packet_id
 
     def abandon(self, packet_id: int) -> None:
@@ -79,12 +81,12 @@ class Inflight:
 
     def on_puback(self, packet_id: int) -> Step:
         """The client owns a QoS 1 message now (or refuses it): either way it is done."""
-        outgoing = self.published.get(packet_id)
+        outgoing = self.published.pop(packet_id, None)
         if outgoing is None:
             return Step.UNKNOWN
-        if qos_of(outgoing[2]) != 1:
+        if outgoing[2] & QOS_2:
+            self.published[packet_id] = outgoing
             return Step.MISMATCH
-        self._answered(packet_id)
         return Step.DONE
 
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
@@ -94,7 +96,7 @@ class Inflight:
         outgoing = self.published.get(packet_id)
         if outgoing is None:
             return Step.RELEASE if packet_id in self.released else Step.UNKNOWN
-        if qos_of(outgoing[2]) != 2:
+        if not outgoing[2] & QOS_2:
             return Step.MISMATCH
         self._answered(packet_id)
         if refused:  # [MQTT-4.4.0-2]

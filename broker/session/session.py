@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from broker.packets.publication import DUP, PUBLISH, RETAIN
 from broker.session.backlog import QOS_1, Backlog
-from broker.session.inflight import Inflight, Step
+from broker.session.inflight import LAST_PACKET_ID, Inflight, Step
 from broker.session.outgoing import qos_of
 
 if TYPE_CHECKING:
@@ -97,11 +97,10 @@ class Session:
         if inflight is None:
             inflight = self._inflight = Inflight()
         outgoing = (publication, subscription, first)
-        if len(inflight.published) + len(inflight.released) >= self.window:
+        packet_id = inflight.start(outgoing, self.window)
+        if not packet_id:
             self._keep(outgoing)
-            return
-        packet_id = inflight.start(outgoing)
-        if not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
+        elif not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
             inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
     def replay(self, retained: Iterator[Outgoing]) -> None:
@@ -264,7 +263,7 @@ class Session:
             return
         if self._inflight is None:
             self._inflight = Inflight()
-        packet_id = self._inflight.start(outgoing)
+        packet_id = self._inflight.start(outgoing, LAST_PACKET_ID)
         if not carrier.send_publication(publication, first, packet_id, identifiers):
             self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
