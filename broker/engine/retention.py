@@ -42,6 +42,8 @@ class Retention:
             return True
         old = self._messages.get(publication.topic)
         if not self._has_room(publication, old):
+            if not publication.qos:  # [3.1.1:MQTT-3.3.1-7]
+                self._forget(self._messages.delete(publication.topic))
             return False
         self._forget(self._messages.set(publication.topic, publication))
         self.size += publication.size
