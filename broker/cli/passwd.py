@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_USER_NAME = 65_535  # bytes: what an MQTT string can hold
-PRIVATE = 0o600
 
 # 19 MiB and two passes, OWASP's floor: a thousand clients that come back at once after a power cut
 # must not stall a Raspberry Pi
@@ -95,11 +94,11 @@ def read_lines(path: Path) -> list[str]:
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Replace the file in one step, readable by its owner only."""
     target = path.resolve()  # what a symbolic link points at is replaced, not the link
+    # a file of mkstemp's is its owner's alone
     handle, draft = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
-            os.fchmod(file.fileno(), PRIVATE)
             _keep_owner(file.fileno(), target)
             file.flush()
             os.fsync(file.fileno())

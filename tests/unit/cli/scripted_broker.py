@@ -1,6 +1,8 @@
 """A broker that says what a test wants, as the pipe of a command-line client: no sockets."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from broker.cli.client import Client
 from broker.packets.decode import decode
@@ -9,6 +11,13 @@ from broker.packets.reader import Reader
 from broker.packets.types import Connack, Connect, Packet
 
 PATIENCE = 10  # seconds until a test that waits for nothing fails
+
+Result = TypeVar("Result")
+
+
+async def soon(work: Awaitable[Result]) -> Result:
+    """What the work gives, or a failed test instead of one that never ends."""
+    return await asyncio.wait_for(work, PATIENCE)
 
 
 class ScriptedBroker:
@@ -51,8 +60,7 @@ class ScriptedBroker:
         self.to_client.put_nowait(b"")
 
     async def hear(self) -> Packet:
-        async with asyncio.timeout(PATIENCE):
-            return await self.from_client.get()
+        return await soon(self.from_client.get())
 
 
 async def connected(version: int, **limits: int) -> tuple[Client, ScriptedBroker]:

@@ -21,7 +21,7 @@ from broker.packets.types import (
     Unsuback,
     Unsubscribe,
 )
-from tests.unit.cli.scripted_broker import ScriptedBroker, connected
+from tests.unit.cli.scripted_broker import ScriptedBroker, connected, soon
 
 pytestmark = pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
 
@@ -78,7 +78,7 @@ async def test_qos_1_is_sent_once_it_is_acknowledged(version: int) -> None:
     assert await broker.hear() == Publish("t", b"x", qos=1, packet_id=1)
     assert not done.done()
     broker.say(Puback(1))
-    assert await done == 0
+    assert await soon(done) == 0
     await client.stop()
 
 
@@ -90,7 +90,7 @@ async def test_qos_2_is_sent_once_all_four_steps_are_done(version: int) -> None:
     assert await broker.hear() == Pubrel(1)
     assert not done.done()
     broker.say(Pubcomp(1))
-    assert await done == 0
+    assert await soon(done) == 0
     await client.stop()
 
 
@@ -101,7 +101,7 @@ async def test_no_more_is_under_way_than_allowed(version: int) -> None:
     await broker.hear()
     assert not waiting.done()
     broker.say(Puback(1))
-    await waiting
+    await soon(waiting)
     assert await broker.hear() == Publish("t", b"2", qos=1, packet_id=2)
     await client.stop()
 
@@ -109,26 +109,26 @@ async def test_no_more_is_under_way_than_allowed(version: int) -> None:
 async def test_a_received_message_is_acknowledged_when_it_is_taken(version: int) -> None:
     client, broker = await connected(version)
     broker.say(Publish("a", qos=1, packet_id=7), Publish("b", qos=2, packet_id=8), Publish("c"))
-    topics = [(await client.next_message()).topic for _ in range(2)]
+    topics = [(await soon(client.next_message())).topic for _ in range(2)]
     assert topics == ["a", "b"]
     assert [await broker.hear(), await broker.hear()] == [Puback(7), Pubrec(8)]
     broker.say(Pubrel(8))
     assert await broker.hear() == Pubcomp(8)
-    assert (await client.next_message()).topic == "c"
+    assert (await soon(client.next_message())).topic == "c"
     await client.stop()
 
 
 async def test_a_qos_2_message_sent_again_is_handed_out_once(version: int) -> None:
     client, broker = await connected(version)
     broker.say(Publish("a", qos=2, packet_id=8))
-    await client.next_message()
+    await soon(client.next_message())
     broker.say(Publish("a", qos=2, packet_id=8, dup=True))
     assert [await broker.hear(), await broker.hear()] == [Pubrec(8), Pubrec(8)]
     assert not client.has_messages
     broker.say(Pubrel(8))
     await broker.hear()
     broker.say(Publish("b", qos=2, packet_id=8))
-    assert (await client.next_message()).topic == "b"
+    assert (await soon(client.next_message())).topic == "b"
     await client.stop()
 
 
@@ -138,7 +138,7 @@ async def test_subscribing_gives_the_reasons_in_order(version: int) -> None:
     answer = asyncio.create_task(client.subscribe(requests, {}))
     assert await broker.hear() == Subscribe(1, requests)
     broker.say(Suback(1, [1, 0x80]))
-    assert await answer == [1, 0x80]
+    assert await soon(answer) == [1, 0x80]
     await client.stop()
 
 
@@ -148,7 +148,7 @@ async def test_unsubscribing_waits_for_its_answer(version: int) -> None:
     assert await broker.hear() == Unsubscribe(1, ["a"])
     reasons = [0x11] if version == MQTT_5 else []
     broker.say(Unsuback(1, reasons))
-    assert await answer == reasons
+    assert await soon(answer) == reasons
     await client.stop()
 
 
@@ -161,7 +161,7 @@ async def test_everyone_who_waits_is_told_when_the_connection_is_lost(version: i
     broker.hang_up()
     for waiting in (publish, message, other):
         with pytest.raises(ConnectionLostError):
-            await waiting
+            await soon(waiting)
     with pytest.raises(ConnectionLostError):
         await client.publish(Publish("t"))
     await client.stop()
@@ -171,5 +171,5 @@ async def test_what_no_broker_may_send_ends_the_connection(version: int) -> None
     client, broker = await connected(version)
     broker.say(Subscribe(1, [SubscriptionRequest("a")]))
     with pytest.raises(ConnectionLostError, match="SUBSCRIBE"):
-        await client.next_message()
+        await soon(client.next_message())
     await client.stop()

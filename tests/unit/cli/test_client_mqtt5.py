@@ -6,7 +6,7 @@ from broker.cli.client import ConnectionLostError
 from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.properties import Property
 from broker.packets.types import Disconnect, Puback, Publish, Pubrec
-from tests.unit.cli.scripted_broker import connected
+from tests.unit.cli.scripted_broker import connected, soon
 
 
 async def test_a_refused_message_has_the_brokers_reason() -> None:
@@ -24,7 +24,7 @@ async def test_the_brokers_disconnect_is_told_with_its_reason() -> None:
     sentence = {Property.REASON_STRING: "back soon"}
     broker.say(Disconnect(ReasonCode.SERVER_SHUTTING_DOWN, sentence))
     with pytest.raises(ConnectionLostError, match=r"server shutting down \(back soon\)") as lost:
-        await client.next_message()
+        await soon(client.next_message())
     assert lost.value.reason == ReasonCode.SERVER_SHUTTING_DOWN
     await client.stop()
 
@@ -33,5 +33,5 @@ async def test_topic_aliases_are_resolved() -> None:
     client, broker = await connected(MQTT_5)
     alias = {Property.TOPIC_ALIAS: 3}
     broker.say(Publish("long", b"1", properties=alias), Publish("", b"2", properties=alias))
-    assert [(await client.next_message()).topic for _ in range(2)] == ["long", "long"]
+    assert [(await soon(client.next_message())).topic for _ in range(2)] == ["long", "long"]
     await client.stop()
