@@ -293,9 +293,7 @@ class Publishing:
                     AccessDenied(connection.client_id, connection.username, "publish to", topic)
                 )
                 return ReasonCode.NOT_AUTHORIZED
-        if packet.properties.get(Property.PAYLOAD_FORMAT_INDICATOR) and not _is_text(
-            packet.payload
-        ):
+        if packet.properties.get(Property.PAYLOAD_FORMAT_INDICATOR) and not is_text(packet.payload):
             return ReasonCode.PAYLOAD_FORMAT_INVALID
         return None
 
@@ -328,7 +326,8 @@ def _decoded(
     return packet
 
 
-def _is_text(payload: bytes) -> bool:
+def is_text(payload: bytes) -> bool:
+    """Whether a payload is the UTF-8 text that Payload Format Indicator 1 promises."""
     try:
         payload.decode()
     except UnicodeDecodeError:
