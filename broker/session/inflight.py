@@ -81,12 +81,12 @@ class Inflight:
 
     def on_puback(self, packet_id: int) -> Step:
         """The client owns a QoS 1 message now (or refuses it): either way it is done."""
-        outgoing = self.published.pop(packet_id, None)
+        outgoing = self.published.get(packet_id)
         if outgoing is None:
             return Step.UNKNOWN
         if outgoing[2] & QOS_2:
-            self.published[packet_id] = outgoing
             return Step.MISMATCH
+        self._answered(packet_id)
         return Step.DONE
 
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
