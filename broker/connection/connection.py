@@ -10,17 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.connection.states import State
-from broker.packets.codes import MQTT_3_1_1, MQTT_5
+from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from broker.packets.encode import encode
 from broker.packets.errors import ProtocolViolation
+from broker.packets.primitives import encode_varint
 from broker.packets.properties import Property
 from broker.packets.reader import LARGEST_PACKET, Reader
 from broker.packets.types import Connack, Disconnect, Packet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.clock import Clock
     from broker.connection.aliases import InboundAliases, OutboundAliases
-    from broker.connection.ports import Host, Origin, Sink, Traffic
+    from broker.connection.ports import Host, Origin, RunHandler, Sink, Traffic
     from broker.packets.publication import Publication
     from broker.packets.types import Will
     from broker.session.session import Session
@@ -29,6 +32,8 @@ KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
 CHUNK = (
     65_536  # bytes handed to the link at once while a backlog drains, so that others get their turn
 )
+MOST_HELD = 1_048_576  # bytes of packets that may come between a CONNECT and its CONNACK
+NO_RUNS: dict[int, RunHandler] = {}
 _PROBLEM_PROPERTIES = (Property.REASON_STRING, Property.USER_PROPERTY)
 
 
@@ -39,6 +44,7 @@ class Connection:
         "_clock",
         "_held",
         "_host",
+        "_is_deaf",
         "_outbox",
         "_outbox_size",
         "_reader",
@@ -60,6 +66,7 @@ class Connection:
         "outbox_limit",
         "paused",
         "problem_information",
+        "runs",
         "session",
         "sink",
         "stall_timeout",
@@ -88,10 +95,10 @@ class Connection:
         self._traffic = traffic
         self._reader = Reader(maximum_packet_size)
         self._outbox: list[bytes] = []
-        self._outbox_size = 0
-        self._held: list[tuple[int, bytes, int, int]] | None = None
+        self._outbox_size = self._unsent_at_stall = 0
+        self._held: bytearray | None = None
+        self._is_deaf = False  # nothing is read from the peer until it has read what waits for it
         self._stalled_at: float | None = None
-        self._unsent_at_stall = 0
         self.outbox_limit = outbox_limit  # bytes
         self.stall_timeout = stall_timeout  # seconds without the peer taking a byte
         self.connect_deadline: float | None = connect_deadline
@@ -100,6 +107,7 @@ class Connection:
         self.paused = False  # the link takes nothing at the moment
         self.state = State.AWAITING_CONNECT
         self.handlers = host.tables[State.AWAITING_CONNECT]
+        self.runs = NO_RUNS
         self.version = MQTT_3_1_1
         self.client_id = ""
         self.username: str | None = None
@@ -119,20 +127,36 @@ class Connection:
         """Handle what a read brought; `b""` says that the link is gone. Never raises."""
         self._clock.now = self.last_received = now
         if not data:
-            self._host.on_lost(self)
+            self.attempt(lambda: self._host.on_lost(self))
             return
         traffic = self._traffic
         traffic.bytes_received += len(data)
         try:
             data, packets = self._reader.cut(data)
             traffic.messages_received += len(packets)
-            for first, start, stop in packets:
-                self.handlers[first >> 4](self, first, data, start, stop)
+            at = 0
+            while at < len(packets):
+                first, start, stop = packets[at]
+                run = self.runs.get(first)
+                if run is not None:
+                    at = run(self, data, packets, at)
+                else:
+                    self.handlers[first >> 4](self, first, data, start, stop)
+                    at += 1
             if self._reader.violation is not None and self.state is not State.CLOSED:
                 raise self._reader.violation
         except ProtocolViolation as violation:
             self._host.on_violation(self, violation)
         except Exception as fault:  # noqa: BLE001  a fault of ours ends this one connection, not the process
+            self._host.on_fault(self, fault)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Do something for this client outside `receive`, with the same net below it."""
+        try:
+            step()
+        except ProtocolViolation as violation:
+            self._host.on_violation(self, violation)
+        except Exception as fault:  # noqa: BLE001  as in `receive`
             self._host.on_fault(self, fault)
 
     def data_to_send(self) -> bytes:
@@ -144,6 +168,9 @@ class Connection:
         outbox.clear()
         self._outbox_size = 0
         self.blocked = False
+        if self._is_deaf:
+            self._is_deaf = False
+            self.sink.hold_reading(False)
         return data
 
     def next_deadline(self) -> float | None:
@@ -163,7 +190,7 @@ class Connection:
         self._clock.now = now
         deadline = self.next_deadline()
         if deadline is not None and now >= deadline and not self._has_progressed(now):
-            self._host.on_timeout(self)
+            self.attempt(lambda: self._host.on_timeout(self))
 
     # -- what the link reports --------------------------------------------------------------------
 
@@ -182,7 +209,12 @@ class Connection:
     def drained(self) -> None:
         """The outbox was taken: send more of what waits in the session."""
         if self.session is not None and self.session.queueing:
-            self.session.pump()
+            self.attempt(self.session.pump)
+
+    @property
+    def sated(self) -> bool:
+        """Whether enough for this turn waits already: a long backlog must not hold up the others."""
+        return self._outbox_size >= CHUNK
 
     @property
     def stalled(self) -> bool:
@@ -260,18 +292,26 @@ class Connection:
         """Take a new state; what was held while its decision was made is handled now."""
         self.state = state
         self.handlers = self._host.tables[state]
+        self.runs = self._host.runs if state is State.CONNECTED else NO_RUNS
         if state is State.CONNECTED:
             self.connect_deadline = None  # from here on the keep alive counts
+            self._host.arm(self)  # it may end sooner
         if self._held is not None and state is not State.DECIDING:
             self.sink.hold_reading(False)
             self._handle_held()
 
     def hold(self, first: int, data: bytes, start: int, end: int) -> None:
-        """Keep a packet that arrived before the decision about its CONNECT, and read no further."""
+        """Keep a packet that arrived before the decision about its CONNECT, and read no further.
+
+        It is kept as the bytes it came as: a read full of tiny packets must not become a heap of
+        objects while somebody's password is checked.
+        """
         if self._held is None:
-            self._held = []
+            self._held = bytearray()
             self.sink.hold_reading(True)
-        self._held.append((first, data, start, end))
+        self._held += bytes((first,)) + encode_varint(end - start) + data[start:end]
+        if len(self._held) > MOST_HELD:
+            raise ProtocolViolation(ReasonCode.QUOTA_EXCEEDED, "4.4", "too much before the CONNACK")
 
     def close(self) -> None:
         """End the conversation; what is in the outbox still goes out."""
@@ -288,18 +328,18 @@ class Connection:
 
     def _handle_held(self) -> None:
         held, self._held = self._held, None
-        try:
-            for first, data, start, end in held or ():
-                self.handlers[first >> 4](self, first, data, start, end)
-        except ProtocolViolation as violation:
-            self._host.on_violation(self, violation)
-        except Exception as fault:  # noqa: BLE001  as in receive
-            self._host.on_fault(self, fault)
+        data, packets = Reader().cut(bytes(held or b""))
+        for first, start, stop in packets:
+            self.handlers[first >> 4](self, first, data, start, stop)
 
     def _overflow(self) -> None:
         if not self.paused:
             self.sink.flush()
         self.blocked = self._outbox_size >= self.outbox_limit
+        if self._outbox_size >= self.outbox_limit + CHUNK and not self._is_deaf:
+            # Only answers get past the limit: who does not read them is not listened to either.
+            self._is_deaf = True
+            self.sink.hold_reading(True)
 
     def _has_progressed(self, now: float) -> bool:
         """Whether a stalled peer has taken bytes since the last look: slow is not stuck."""

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 # (connection, first byte, buffer, start and end of the body in it)
 Handler = Callable[["Connection", int, bytes, int, int], None]
 
+# all packets of one read: (first byte, start and end of the body)
+Packets = list[tuple[int, int, int]]
+
+# (connection, buffer, packets, index of the first) -> index of the next that is not of the run
+RunHandler = Callable[["Connection", bytes, Packets, int], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -65,6 +71,7 @@ class Host(Protocol):
     """The broker, as a connection sees it."""
 
     tables: dict[State, tuple[Handler, ...]]  # handlers by packet type, for every state
+    runs: dict[int, RunHandler]  # for a connected client: handlers of runs, by first byte
 
     def on_violation(self, connection: Connection, violation: ProtocolViolation) -> None:
         """The peer broke a rule: answer and close as the standard says."""

@@ -40,8 +40,8 @@ class Admission:
         """The connection of a client."""
         return self._connected.get(client_id)
 
-    def refusal(self, connection: Connection) -> Verdict | None:
-        """Why a client cannot come in now; None when it can."""
+    def no_room(self, connection: Connection) -> Verdict | None:
+        """Why a client cannot come in now; None when there is room."""
         policy = self._policy
         address = connection.origin.address
         returning = connection.client_id in self._connected
@@ -49,15 +49,20 @@ class Admission:
             return Verdict(
                 ReasonCode.QUOTA_EXCEEDED, why="as many clients as limits.max_connections allows"
             )
-        if not address:
-            return None
         limit = policy.max_connections_per_address
-        if limit and self._by_address.get(address, 0) >= limit and not returning:
+        if address and limit and self._by_address.get(address, 0) >= limit and not returning:
             return Verdict(
                 ReasonCode.QUOTA_EXCEEDED,
                 why=f"as many clients from {address} as limits.max_connections_per_address allows",
             )
-        if policy.connections_per_second_per_address and not self._spend(address):
+        return None
+
+    def too_fast(self, connection: Connection) -> Verdict | None:
+        """Count an attempt; why it comes too soon after others of its address, or None."""
+        address = connection.origin.address
+        if not address or not self._policy.connections_per_second_per_address:
+            return None
+        if not self._spend(address):
             return Verdict(
                 ReasonCode.CONNECTION_RATE_EXCEEDED,
                 why=f"{address} connects faster than limits.connection_rate allows",

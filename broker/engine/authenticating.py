@@ -65,7 +65,7 @@ class Authenticating:
         method = self._methods.get(name)
         if method is None:  # [MQTT-4.12.0-1]
             reason = ReasonCode.BAD_AUTHENTICATION_METHOD
-            decide(Verdict(reason, why=f"authentication method {name!r} is not known"))
+            decide(Verdict(reason, why=f"authentication method {name[:80]!r} is not known"))
             return
         connection.enter(State.AUTHENTICATING)
         authentication = Authentication(name, attempt, method.begin(attempt), decide)

@@ -10,12 +10,15 @@ from broker.connection.aliases import InboundAliases, OutboundAliases
 from broker.connection.states import State
 from broker.engine.notices import ClientConnected, ConnectRefused
 from broker.engine.ports import Attempt, Verdict
-from broker.packets.codes import CONNACK_RETURN_CODE, MQTT_5, ReasonCode
+from broker.engine.publishing import is_text
+from broker.engine.router import is_reserved
+from broker.packets.codes import CONNACK_RETURN_CODE, MQTT_5, REASONS, PacketType, ReasonCode
 from broker.packets.decode import connect_version, decode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.properties import Properties, Property
 from broker.packets.reader import LARGEST_PACKET
 from broker.packets.types import Connack, Connect
+from broker.topics.filters import check_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from broker.engine.ports import Authenticator
     from broker.engine.sessions import Sessions
     from broker.engine.wills import Wills
+    from broker.packets.types import Will
     from broker.session.session import Session
 
 RECEIVE_MAXIMUM = 65_535  # what an absent Receive Maximum means
@@ -102,7 +106,7 @@ class Connecting:
             properties = dict(properties or {})
             if self._policy.server_reference and reason in _REDIRECTIONS:
                 properties[Property.SERVER_REFERENCE] = self._policy.server_reference
-            connection.send_packet(Connack(False, reason, properties))  # [MQTT-3.2.2-6]
+            connection.send_packet(Connack(False, _told(reason), properties))  # [MQTT-3.2.2-6]
         elif reason in CONNACK_RETURN_CODE:  # [3.1.1:MQTT-3.2.2-6]
             connection.send_packet(Connack(False, CONNACK_RETURN_CODE[reason]))
         connection.close()
@@ -148,17 +152,37 @@ class Connecting:
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
                 why="an empty client id needs clean session 1",
             )
-        will = packet.will
-        if will is not None and will.qos > self._policy.maximum_qos:  # [MQTT-3.2.2-12]
+        if packet.will is not None:
+            fault = self._will_fault(packet.will)
+            if fault is not None:
+                return fault
+        return self._no_room(connection) or self._admission.too_fast(connection)
+
+    def _will_fault(self, will: Will) -> Verdict | None:
+        """What is wrong with a Will: it must be good now, for later there is nobody to be told."""
+        policy = self._policy
+        if will.qos > policy.maximum_qos:  # [MQTT-3.2.2-12]
             return Verdict(ReasonCode.QOS_NOT_SUPPORTED, why=f"Will QoS {will.qos}")
-        if will is not None and will.retain and not self._policy.retain_available:
+        if will.retain and not policy.retain_available:
             return Verdict(ReasonCode.RETAIN_NOT_SUPPORTED, why="Will Retain")  # [MQTT-3.2.2-13]
-        is_known = self._sessions.get(packet.client_id) is not None
+        if is_reserved(will.topic):
+            return Verdict(ReasonCode.NOT_AUTHORIZED, why="a Will on a topic of the broker itself")
+        try:
+            check_topic(will.topic, policy.max_topic_levels)
+        except ProtocolViolation as violation:
+            return Verdict(violation.reason, why=f"Will Topic: {violation}")
+        if will.properties.get(Property.PAYLOAD_FORMAT_INDICATOR) and not is_text(will.payload):
+            return Verdict(ReasonCode.PAYLOAD_FORMAT_INVALID, why="the Will is not UTF-8")
+        return None
+
+    def _no_room(self, connection: Connection) -> Verdict | None:
+        """Whether one more session or connection would be too many."""
+        is_known = self._sessions.get(connection.client_id) is not None
         if self._sessions.is_full and not is_known:
             return Verdict(
                 ReasonCode.QUOTA_EXCEEDED, why="as many sessions as limits.max_sessions allows"
             )
-        return self._admission.refusal(connection)
+        return self._admission.no_room(connection)
 
     def _authenticate(self, connection: Connection, packet: Connect) -> None:
         attempt = Attempt(
@@ -170,18 +194,26 @@ class Connecting:
         )
 
         def decide(verdict: Verdict, properties: Properties | None = None) -> None:
-            if connection.state is State.CLOSED:
-                return
-            if verdict.reason is not ReasonCode.SUCCESS:
-                self.refuse(connection, verdict)
-            else:
-                self._accept(connection, packet, verdict, properties or {})
+            if connection.state is not State.CLOSED:
+                connection.attempt(
+                    lambda: self._decide(connection, packet, verdict, properties or {})
+                )
 
         connection.enter(State.DECIDING)
         if Property.AUTHENTICATION_METHOD in packet.properties:
             self._authenticating.begin(connection, attempt, packet.properties, decide)
         else:
             self._authenticator.authenticate(attempt, decide)
+
+    def _decide(
+        self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
+    ) -> None:
+        if verdict.reason is ReasonCode.SUCCESS:  # others may have come in meanwhile
+            verdict = self._no_room(connection) or verdict
+        if verdict.reason is not ReasonCode.SUCCESS:
+            self.refuse(connection, verdict)
+        else:
+            self._accept(connection, packet, verdict, extra)
 
     def _accept(
         self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
@@ -243,8 +275,9 @@ class Connecting:
         client_receives = properties.get(Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
         session.window = min(client_receives, policy.max_inflight)  # [MQTT-4.9.0-1]
         session.expiry_interval = self._expiry_interval(packet)
-        if policy.maximum_keep_alive and not 0 < packet.keep_alive <= policy.maximum_keep_alive:
-            connection.keep_alive = policy.maximum_keep_alive
+        most = policy.maximum_keep_alive if packet.version == MQTT_5 else 0  # others cannot be told
+        if most and not 0 < packet.keep_alive <= most:
+            connection.keep_alive = most
         if packet.version == MQTT_5 and policy.topic_alias_maximum:
             connection.aliases_in = InboundAliases(policy.topic_alias_maximum)
         wanted = properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0)
@@ -307,6 +340,11 @@ class Connecting:
 
 
 _REDIRECTIONS = (ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED)
+
+
+def _told(reason: ReasonCode) -> ReasonCode:
+    """The reason, if a CONNACK may carry it [MQTT-3.2.2-8], else the general one."""
+    return reason if reason in REASONS[PacketType.CONNACK] else ReasonCode.UNSPECIFIED_ERROR
 
 
 def _connected(connection: Connection, present: bool) -> ClientConnected:

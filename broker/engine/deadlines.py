@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUCKETS_PER_SECOND = 4
+SPARE_PLACES = 64  # places of dropped buckets that may stay in the order
 
 
 class Timed(Protocol):
@@ -57,12 +58,13 @@ class Timer:
 class Deadlines:
     """Timed things by the bucket in which they must be asked again."""
 
-    __slots__ = ("_buckets", "_order", "on_earlier")
+    __slots__ = ("_buckets", "_order", "on_earlier", "on_fault")
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[Timed, None]] = {}
         self._order: list[int] = []
         self.on_earlier: Callable[[], None] | None = None  # the next deadline has moved forward
+        self.on_fault: Callable[[Exception], None] | None = None  # a tick has raised it
 
     def arm(self, timed: Timed) -> None:
         """Take note that the next deadline of `timed` may have come nearer."""
@@ -77,11 +79,16 @@ class Deadlines:
     def disarm(self, timed: Timed) -> None:
         """Forget `timed`."""
         if timed.armed_for is not None:
-            self._buckets[timed.armed_for].pop(timed, None)
+            members = self._buckets[timed.armed_for]
+            members.pop(timed, None)
+            if not members:
+                self._drop(timed.armed_for)
             timed.armed_for = None
 
     def next_deadline(self) -> float | None:
         """When `tick` should be called next."""
+        while self._order and self._order[0] not in self._buckets:
+            heapq.heappop(self._order)
         return self._order[0] / BUCKETS_PER_SECOND if self._order else None
 
     def tick(self, now: float) -> None:
@@ -92,14 +99,23 @@ class Deadlines:
         """
         asked: list[Timed] = []
         while self._order and self._order[0] <= now * BUCKETS_PER_SECOND:
-            due = self._buckets.pop(heapq.heappop(self._order))
+            due = self._buckets.pop(heapq.heappop(self._order), {})
             for timed in due:
                 timed.armed_for = None
             for timed in due:
-                timed.tick(now)
+                self._ask(timed, now)
             asked.extend(due)
         for timed in asked:
             self._arm_after(timed, int(now * BUCKETS_PER_SECOND))
+
+    def _ask(self, timed: Timed, now: float) -> None:
+        """Tick one; a fault of ours in it must not cost the others their deadlines."""
+        try:
+            timed.tick(now)
+        except Exception as fault:
+            if self.on_fault is None:
+                raise
+            self.on_fault(fault)
 
     def _arm_after(self, timed: Timed, past: int) -> None:
         """Arm for the bucket of the deadline, or the first one after `past`."""
@@ -123,3 +139,12 @@ class Deadlines:
         heapq.heappush(self._order, bucket)
         if self._order[0] == bucket and self.on_earlier is not None:
             self.on_earlier()
+
+    def _drop(self, bucket: int) -> None:
+        """Drop an empty bucket: clients that come and go with ever new expiries must not leave
+        theirs behind. Its place in the order goes now and then, with others.
+        """
+        del self._buckets[bucket]
+        if len(self._order) > 2 * len(self._buckets) + SPARE_PLACES:
+            self._order = list(self._buckets)
+            heapq.heapify(self._order)

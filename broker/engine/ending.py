@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.connection.ports import Origin
 from broker.connection.states import State
 from broker.engine.notices import ClientDisconnected, FaultSeen, ViolationSeen
 from broker.packets.codes import MQTT_5, REASONS, PacketType, ReasonCode
@@ -29,6 +30,8 @@ _UNDECIDED = (
     State.DECIDING,
     State.AUTHENTICATING,
 )  # a refusal is said with CONNACK [MQTT-3.14.0-1]
+
+NOWHERE = Origin("the broker itself")
 
 
 class Ending:
@@ -85,7 +88,15 @@ class Ending:
     def on_fault(self, connection: Connection, fault: Exception) -> None:
         """A fault of ours ends this one connection."""
         self._observe(FaultSeen(connection.client_id, connection.origin, fault))
-        self._close_with(connection, ReasonCode.UNSPECIFIED_ERROR, "an internal fault")
+        try:
+            self._close_with(connection, ReasonCode.UNSPECIFIED_ERROR, "an internal fault")
+        except Exception as another:  # noqa: BLE001  whatever is wrong, the link must go
+            self._observe(FaultSeen(connection.client_id, connection.origin, another))
+            connection.abort()
+
+    def on_stray_fault(self, fault: Exception) -> None:
+        """A fault of ours outside any conversation, such as in a timer."""
+        self._observe(FaultSeen("", NOWHERE, fault))
 
     def on_timeout(self, connection: Connection) -> None:
         """Nothing came for too long [MQTT-3.1.2-22], or nothing could be sent."""
@@ -130,9 +141,11 @@ class Ending:
         if session is None:
             return
         session.disconnected()
-        if will is not None:
-            self._wills.execute(will, connection.client_id, connection.username)
-        self._sessions.keep(session)
+        try:
+            if will is not None:
+                self._wills.execute(will, connection.client_id, connection.username)
+        finally:  # a session without connection and timer would stay for ever
+            self._sessions.keep(session)
         self._observe(ClientDisconnected(connection.client_id, connection.origin, cause))
 
     def _change_expiry(self, session: Session, packet: Disconnect) -> None:

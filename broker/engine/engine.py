@@ -19,6 +19,7 @@ from broker.engine.policy import Policy
 from broker.engine.publishing import Publishing
 from broker.engine.retention import Retention
 from broker.engine.router import Router
+from broker.engine.runs import Runs
 from broker.engine.sessions import Sessions
 from broker.engine.subscribing import Subscribing
 from broker.engine.wills import Wills
@@ -82,6 +83,7 @@ class Engine:
         self._ending = Ending(
             policy, self.admission, self.sessions, self.wills, self.deadlines, observe
         )
+        self.deadlines.on_fault = self._ending.on_stray_fault
         self._rng = rng
         self._subscribing = Subscribing(policy, self.router, self.retention, authorizer, observe)
         self._authenticating = Authenticating(
@@ -100,6 +102,9 @@ class Engine:
             observe,
         )
         self.tables = self._tables()
+        runs = Runs(self.publishing, self.router, self.traffic, policy.maximum_qos)
+        # an authorizer looks at every message: no run may pass it by
+        self.runs = runs.table if authorizer is None else {}
 
     # -- for the shells ---------------------------------------------------------------------------
 

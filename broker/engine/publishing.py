@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
     from broker.engine.retention import Retention
-    from broker.engine.router import Route, Router
+    from broker.engine.router import Router
     from broker.packets.types import Will
     from broker.session.session import Session
 
 REFUSED = 0x80  # reason codes from here on are failures
-QOS_0, QOS_1, QOS_2 = 0x30, 0x32, 0x34  # the first byte of a PUBLISH without DUP and RETAIN
-PLAIN = (QOS_0, QOS_1, QOS_2)
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70  # the first byte of the acknowledgements
 PUBACK_2, PUBREC_2 = b"\x40\x02", b"\x50\x02"  # their fixed header when nothing but an id follows
 PUBREL_2, PUBCOMP_2 = b"\x62\x02", b"\x70\x02"
@@ -43,7 +41,6 @@ class Publishing:
         "_authorizer",
         "_clock",
         "_observe",
-        "_plain",
         "_policy",
         "_retention",
         "_router",
@@ -67,64 +64,13 @@ class Publishing:
         self._traffic = traffic
         self._authorizer = authorizer
         self._observe = observe
-        # the first bytes of messages that may take the short cut; an authorizer looks at each
-        self._plain = () if authorizer is not None else PLAIN[: policy.maximum_qos + 1]
 
     # -- messages from clients --------------------------------------------------------------------
 
     def on_publish(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
     ) -> None:
-        """A client's PUBLISH. Nearly all are plain and on a known topic: those take a short cut."""
-        body = start + 2
-        route = None
-        if first in self._plain and body < end:
-            body += data[start] << 8 | data[start + 1]
-            route = self._router.known.get(data[start + 2 : body])
-            if first != QOS_0:
-                body += 2
-        version = connection.version
-        if route is None or body >= end or (version == MQTT_5 and data[body]) or route.is_reserved:
-            self._on_any_publish(connection, first, data, start, end)
-            return
-        begin = start - 2 if end - start < 128 else start - _header_size(end - start)
-        publication = Publication.from_frame(
-            route.topic, connection.client_id, data[begin:end], body - begin, version
-        )
-        traffic = self._traffic
-        traffic.publish_received += 1
-        traffic.publish_bytes_received += end - start
-        if first == QOS_0:
-            self._router.spread(publication, route, connection.session)
-        else:
-            self._take_acknowledged(connection, publication, route, data[body - 2 : body])
-
-    def _take_acknowledged(
-        self, connection: Connection, publication: Publication, route: Route, packet_id: bytes
-    ) -> None:
-        """Pass on and acknowledge a plain QoS 1 or 2 message; `packet_id` as it came."""
-        session = connection.session
-        number = packet_id[0] << 8 | packet_id[1]
-        if not number:
-            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
-        assert session is not None
-        if publication.first == QOS_1:
-            kind = PUBACK_2
-        else:
-            kind = PUBREC_2
-            if not self._is_new(connection, number, session):
-                connection.send(kind + packet_id)
-                return
-        if self._router.spread(publication, route, session) or connection.version != MQTT_5:
-            connection.send(kind + packet_id)
-        else:
-            nobody = ReasonCode.NO_MATCHING_SUBSCRIBERS
-            self._acknowledge(connection, publication.qos, number, nobody)
-
-    def _on_any_publish(
-        self, connection: Connection, first: int, data: bytes, start: int, end: int
-    ) -> None:
-        """The long way: whatever a PUBLISH may bring."""
+        """A client's PUBLISH, whatever it brings. (Runs of plain ones are handled in `runs`.)"""
         packet = decode_publish(first, data, start, end, connection.version)
         self._traffic.publish_received += 1
         self._traffic.publish_bytes_received += end - start
@@ -134,14 +80,14 @@ class Publishing:
         session = connection.session
         assert session is not None
         qos, packet_id = packet.qos, packet.packet_id
-        if qos == 2 and not self._is_new(connection, packet_id, session):
-            self._acknowledge(connection, qos, packet_id, ReasonCode.SUCCESS)
+        if qos == 2 and not self.is_new(connection, packet_id):
+            self.acknowledge(connection, qos, packet_id, ReasonCode.SUCCESS)
             return
         reason = self._take(connection, packet, session)
         if reason >= REFUSED and qos == 2 and connection.version == MQTT_5:
             session.release(packet_id)  # [MQTT-4.3.3-9]
         if qos:
-            self._acknowledge(connection, qos, packet_id, reason)
+            self.acknowledge(connection, qos, packet_id, reason)
 
     def on_puback(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
@@ -149,7 +95,7 @@ class Publishing:
         """The client owns a QoS 1 message, or refuses it."""
         session = connection.session
         assert session is not None
-        if end - start == SHORT and first == PUBACK:
+        if end - start == SHORT and first == PUBACK and data[start] | data[start + 1]:
             packet_id = data[start] << 8 | data[start + 1]
         else:
             packet_id = _decoded(connection, first, data, start, end).packet_id
@@ -162,7 +108,7 @@ class Publishing:
         """The client owns a QoS 2 message, or refuses it."""
         session = connection.session
         assert session is not None
-        if end - start == SHORT and first == PUBREC:
+        if end - start == SHORT and first == PUBREC and data[start] | data[start + 1]:
             packet_id, reason = data[start] << 8 | data[start + 1], 0
         else:
             packet = _decoded(connection, first, data, start, end)
@@ -181,7 +127,7 @@ class Publishing:
         """The client releases the packet id of a QoS 2 message it sent [MQTT-4.3.3-11]."""
         session = connection.session
         assert session is not None
-        if end - start == SHORT and first == PUBREL:
+        if end - start == SHORT and first == PUBREL and data[start] | data[start + 1]:
             packet_id = data[start] << 8 | data[start + 1]
         else:
             packet_id = _decoded(connection, first, data, start, end).packet_id
@@ -196,12 +142,35 @@ class Publishing:
         """A QoS 2 message is done."""
         session = connection.session
         assert session is not None
-        if end - start == SHORT and first == PUBCOMP:
+        if end - start == SHORT and first == PUBCOMP and data[start] | data[start + 1]:
             packet_id = data[start] << 8 | data[start + 1]
         else:
             packet_id = _decoded(connection, first, data, start, end).packet_id
         if session.on_pubcomp(packet_id) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBCOMP for a message that was not released")
+
+    def is_new(self, connection: Connection, packet_id: int) -> bool:
+        """Whether a QoS 2 message comes for the first time [MQTT-4.3.3-10]."""
+        session = connection.session
+        assert session is not None
+        is_new = session.receive_once(packet_id)
+        over = session.unreleased > self._policy.receive_maximum
+        if is_new and over and connection.version == MQTT_5:
+            session.release(packet_id)  # it was not taken, so its repetition is no repetition
+            raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
+        return is_new
+
+    def acknowledge(
+        self, connection: Connection, qos: int, packet_id: int, reason: ReasonCode
+    ) -> None:
+        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no: it is told yes."""
+        if reason is ReasonCode.SUCCESS or connection.version != MQTT_5:
+            kind = PUBACK_2 if qos == 1 else PUBREC_2
+            connection.send(kind + packet_id.to_bytes(2, "big"))
+        elif qos == 1:
+            connection.send_packet(Puback(packet_id, reason))
+        else:
+            connection.send_packet(Pubrec(packet_id, reason))
 
     # -- messages from elsewhere ------------------------------------------------------------------
 
@@ -256,15 +225,6 @@ class Publishing:
         if packet.retain and not policy.retain_available:  # [MQTT-3.2.2-14]
             raise ProtocolViolation(ReasonCode.RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-14")
 
-    def _is_new(self, connection: Connection, packet_id: int, session: Session) -> bool:
-        """Whether a QoS 2 message comes for the first time [MQTT-4.3.3-10]."""
-        is_new = session.receive_once(packet_id)
-        over = session.unreleased > self._policy.receive_maximum
-        if is_new and over and connection.version == MQTT_5:
-            session.release(packet_id)  # it was not taken, so its repetition is no repetition
-            raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
-        return is_new
-
     def _take(self, connection: Connection, packet: Publish, session: Session) -> ReasonCode:
         refusal = self._refusal(connection, packet)
         if refusal is not None:
@@ -299,23 +259,6 @@ class Publishing:
 
     def _expiry(self, interval: int | None) -> float | None:
         return None if interval is None else self._clock.now + interval
-
-    def _acknowledge(
-        self, connection: Connection, qos: int, packet_id: int, reason: ReasonCode
-    ) -> None:
-        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no: it is told yes."""
-        if reason is ReasonCode.SUCCESS or connection.version != MQTT_5:
-            kind = PUBACK_2 if qos == 1 else PUBREC_2
-            connection.send(kind + packet_id.to_bytes(2, "big"))
-        elif qos == 1:
-            connection.send_packet(Puback(packet_id, reason))
-        else:
-            connection.send_packet(Pubrec(packet_id, reason))
-
-
-def _header_size(length: int) -> int:
-    """Bytes of the fixed header of a packet whose Remaining Length is 128 or more."""
-    return 3 if length < 16_384 else 4 if length < 2_097_152 else 5
 
 
 def _decoded(

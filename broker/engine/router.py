@@ -24,7 +24,7 @@ LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the mem
 class Route:
     """The receivers of one topic: one subscription for each session, and the shared groups."""
 
-    __slots__ = ("groups", "is_reserved", "subscriptions", "topic")
+    __slots__ = ("groups", "subscriptions", "topic")
 
     def __init__(
         self,
@@ -33,7 +33,6 @@ class Route:
         groups: list[ShareGroup[Subscription]],
     ) -> None:
         self.topic = topic
-        self.is_reserved = is_reserved(topic)
         self.subscriptions = subscriptions
         self.groups = groups
 
@@ -50,7 +49,8 @@ class Router:
         self._tree: TopicTree[Subscription] = TopicTree()
         self._shared: TopicTree[ShareGroup[Subscription]] = TopicTree()
         self._groups: dict[tuple[str, str], ShareGroup[Subscription]] = {}
-        self.known: dict[bytes, Route] = {}  # by topic name as it stands on the wire; checked
+        # By topic name as it stands on the wire. What is here is a good name, open to clients.
+        self.known: dict[bytes, Route] = {}
 
     def __len__(self) -> int:
         return len(self._tree) + sum(len(group) for group in self._groups.values())
@@ -140,7 +140,7 @@ class Router:
         return Route(topic, [_one(several) for several in by_session.values()], groups)
 
     def _remember(self, name: bytes, route: Route) -> None:
-        if len(name) > LONGEST_CACHED_TOPIC:
+        if len(name) > LONGEST_CACHED_TOPIC or is_reserved(route.topic):
             return
         if len(self.known) >= MOST_ROUTES:
             self.known.clear()

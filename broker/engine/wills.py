@@ -55,11 +55,13 @@ class Wills:
         """The client came back to its session in time: nothing is published [MQTT-3.1.3-9]."""
         entry = self._waiting.pop(client_id, None)
         if entry is not None:
+            entry[0].cancel()
             self._deadlines.disarm(entry[0])
 
     def session_ended(self, client_id: str) -> None:
         """The session is gone before the delay has passed: publish now [MQTT-3.1.2-8]."""
         entry = self._waiting.get(client_id)
         if entry is not None:
+            entry[0].cancel()
             self._deadlines.disarm(entry[0])
             entry[1]()

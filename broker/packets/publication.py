@@ -20,12 +20,14 @@ HOP_PROPERTIES = (
     Property.TOPIC_ALIAS,
     Property.SUBSCRIPTION_IDENTIFIER,
     Property.MESSAGE_EXPIRY_INTERVAL,
+    Property.WILL_DELAY_INTERVAL,  # says when a Will is published, not what it is
 )
 
 _ALIAS = bytes((Property.TOPIC_ALIAS,))
 _EXPIRY = bytes((Property.MESSAGE_EXPIRY_INTERVAL,))
 _IDENTIFIER = bytes((Property.SUBSCRIPTION_IDENTIFIER,))
 
+_NO_FRAME = 0  # a key that no shape has
 _FOR_MQTT_5 = 0x100  # added to the first byte in the key of a shape
 
 Shape = tuple[bytes, bytes]  # what stands before and after the packet identifier
@@ -45,7 +47,6 @@ class Publication:
         "_body",
         "_frame",
         "_key",
-        "_payload",
         "_shapes",
         "expires_at",
         "first",
@@ -71,15 +72,14 @@ class Publication:
         self.properties = properties
         self.expires_at = expires_at
         self.size = len(payload) + len(properties) + len(topic)
-        self._payload: bytes | None = payload
-        self._frame = b""
-        self._key = 0
+        self._frame = payload
         self._body = 0
+        self._key = _NO_FRAME
         self._shapes: dict[int, Shape] | None = None
 
     @classmethod
     def from_frame(
-        cls, topic: str, publisher: str, frame: bytes, body: int, version: int
+        cls, topic: str, publisher: str, frame: bytes, body: int, is_5: bool
     ) -> Publication:
         """Make one of a whole incoming PUBLISH without DUP, RETAIN and properties.
 
@@ -93,20 +93,22 @@ class Publication:
         self.properties = b""
         self.expires_at = None
         self.size = len(frame)
-        self._payload = None
         self._frame = frame
-        self._key = frame[0] if version < MQTT_5 else frame[0] | _FOR_MQTT_5
         self._body = body
+        self._key = frame[0] | _FOR_MQTT_5 if is_5 else frame[0]
         self._shapes = None
         return self
 
     @property
+    def received_id(self) -> bytes:
+        """The packet identifier in the frame it was made of, for QoS 1 and 2."""
+        return self._frame[self._body - 2 : self._body]
+
+    @property
     def payload(self) -> bytes:
         """The application message itself."""
-        if self._payload is None:
-            start = self._body if self._key < _FOR_MQTT_5 else self._body + 1
-            self._payload = self._frame[start:]
-        return self._payload
+        start = self._body if self._key < _FOR_MQTT_5 else self._body + 1
+        return self._frame[start:]
 
     @property
     def qos(self) -> int:

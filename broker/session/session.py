@@ -8,6 +8,7 @@ retained messages, then the backlog, then new messages, so nothing ever overtake
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from broker.packets.publication import DUP, PUBLISH, RETAIN
@@ -145,6 +146,19 @@ class Session:
             self.pump()
         return step
 
+    def on_pubacks(self, packet_ids: list[int]) -> Step:
+        """Several QoS 1 messages are done; MISMATCH when one of them was no QoS 1 message."""
+        if self._inflight is None:
+            return Step.UNKNOWN
+        worst = Step.DONE
+        on_puback = self._inflight.on_puback
+        for packet_id in packet_ids:
+            if on_puback(packet_id) is Step.MISMATCH:
+                worst = Step.MISMATCH
+        if self.queueing:
+            self.pump()
+        return worst
+
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
         """A QoS 2 message is owned by the client (or refused)."""
         if self._inflight is None:
@@ -214,8 +228,10 @@ class Session:
         return 0 if self._backlog is None else len(self._backlog)
 
     def disconnected(self) -> None:
-        """The connection is gone: replays end with it, QoS 0 messages are not kept for later."""
+        """The connection is gone: QoS 1 and 2 messages wait for the next, QoS 0 ones do not."""
         self.carrier = None
+        if self._replays and self.expiry_interval:
+            self._keep_replays(self._replays)
         self._replays = None
         self.holding = False
         if self._backlog is not None:
@@ -294,6 +310,18 @@ class Session:
         self.queueing = True
         if outgoing[2] < QOS_1:
             self.holding = True
+
+    def _keep_replays(self, replays: deque[Iterator[Outgoing]]) -> None:
+        """Queue the retained messages that were not sent yet in front of those that are newer; the
+        client was told that its subscription stands, so it will not ask again.
+        """
+        newer, self._backlog = self._backlog, None
+        for outgoing in chain.from_iterable(replays):
+            if outgoing[2] >= QOS_1:
+                self._keep(outgoing)
+        if newer is not None:
+            for outgoing in newer.take_all():
+                self._keep(outgoing)
 
     def _next_waiting(self) -> Outgoing | None:
         """Take the next message that may be sent now; None when there is none."""

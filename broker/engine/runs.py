@@ -1,0 +1,136 @@
+"""The hot path: runs of plain PUBLISH and PUBACK packets in one read, handled together.
+
+A busy client's read brings dozens of packets of one kind. What is the same for all of them is looked
+up once, and what must be done for each is done with few calls. What is in any way special (DUP,
+RETAIN, properties, a topic met for the first time) goes to Publishing, which knows all there is to
+know. Nothing here is needed to be correct: without this file every packet takes the long way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.packets.codes import MQTT_5, ReasonCode
+from broker.packets.errors import misuse
+from broker.packets.publication import Publication
+from broker.session.inflight import Step
+
+if TYPE_CHECKING:
+    from broker.connection.connection import Connection
+    from broker.connection.ports import Packets, RunHandler, Traffic
+    from broker.engine.publishing import Publishing
+    from broker.engine.router import Route, Router
+
+QOS_0, QOS_1, QOS_2 = 0x30, 0x32, 0x34  # the first byte of a PUBLISH without DUP and RETAIN
+PUBACK = 0x40
+SUCCESS = {QOS_1: b"\x40\x02", QOS_2: b"\x50\x02"}  # the answer's header; the packet id follows
+SHORT = 2  # the length of an acknowledgement that has a packet id and no reason
+NO_ID = b"\0\0"
+SHORTEST = 3  # a topic of one character
+LONG = 128  # a Remaining Length from here on takes more than one byte
+
+
+class Runs:
+    """Handlers for runs, by the first byte that their packets share: `table`."""
+
+    __slots__ = ("_publishing", "_router", "_traffic", "table")
+
+    def __init__(
+        self, publishing: Publishing, router: Router, traffic: Traffic, highest_qos: int
+    ) -> None:
+        self._publishing = publishing
+        self._router = router
+        self._traffic = traffic
+        plain = (QOS_0, QOS_1, QOS_2)[: highest_qos + 1]
+        self.table: dict[int, RunHandler] = dict.fromkeys(plain, self.on_publishes)
+        self.table[PUBACK] = self.on_pubacks
+
+    def on_publishes(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
+        """Handle `packets[at]` and the plain ones like it that follow; return where they end."""
+        messages = self._read(connection, data, packets, at)
+        if not messages:
+            first, start, end = packets[at]
+            self._publishing.on_publish(connection, first, data, start, end)
+            return at + 1
+        traffic = self._traffic
+        traffic.publish_received += len(messages)
+        traffic.publish_bytes_received += packets[at + len(messages) - 1][2] - packets[at][1]
+        if packets[at][0] == QOS_0:
+            spread = self._router.spread
+            session = connection.session
+            for message, route in messages:
+                spread(message, route, session)
+        else:
+            self._deliver_and_reply(connection, messages)
+        return at + len(messages)
+
+    def on_pubacks(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
+        """Handle `packets[at]` and the short PUBACKs that follow; return where they end."""
+        packet_ids = []
+        for first, start, end in packets[at:] if at else packets:
+            if first != PUBACK or end - start != SHORT:
+                break
+            packet_ids.append(data[start] << 8 | data[start + 1])
+        if not packet_ids:
+            first, start, end = packets[at]
+            self._publishing.on_puback(connection, first, data, start, end)
+            return at + 1
+        session = connection.session
+        assert session is not None
+        if session.on_pubacks(packet_ids) is Step.MISMATCH:
+            raise misuse("4.3.3", "PUBACK for a QoS 2 message")
+        return at + len(packet_ids)
+
+    # -- helpers --------------------------------------------------------------------------------
+
+    def _read(
+        self, connection: Connection, data: bytes, packets: Packets, at: int
+    ) -> list[tuple[Publication, Route]]:
+        """Read plain messages until something else comes."""
+        first = packets[at][0]
+        skip = 0 if first == QOS_0 else 2  # the packet id
+        is_5 = connection.version == MQTT_5
+        client_id = connection.client_id
+        known = self._router.known
+        from_frame = Publication.from_frame
+        messages = []
+        for kind, start, end in packets[at:] if at else packets:
+            if kind != first or end - start < SHORTEST:
+                break
+            body = start + 2 + (data[start] << 8 | data[start + 1])
+            route = known.get(data[start + 2 : body])
+            body += skip
+            if route is None or body >= end or (is_5 and data[body]):
+                break
+            begin = start - 2 if end - start < LONG else start - _header_size(end - start)
+            frame = data[begin:end]
+            messages.append((from_frame(route.topic, client_id, frame, body - begin, is_5), route))
+        return messages
+
+    def _deliver_and_reply(
+        self, connection: Connection, messages: list[tuple[Publication, Route]]
+    ) -> None:
+        """Pass on QoS 1 or 2 messages and acknowledge each, in order [MQTT-4.6.0-2]."""
+        spread = self._router.spread
+        session = connection.session
+        header = SUCCESS[messages[0][0].first]
+        is_once = header == SUCCESS[QOS_2]
+        publishing = self._publishing
+        for message, route in messages:
+            packet_id = message.received_id
+            if packet_id == NO_ID:
+                raise misuse("MQTT-2.2.1-3", "packet identifier 0")
+            is_again = is_once and not publishing.is_new(
+                connection, int.from_bytes(packet_id, "big")
+            )
+            if is_again or spread(message, route, session) or connection.version != MQTT_5:
+                connection.send(header + packet_id)
+            else:
+                number = int.from_bytes(packet_id, "big")
+                nobody = ReasonCode.NO_MATCHING_SUBSCRIBERS
+                publishing.acknowledge(connection, message.qos, number, nobody)
+
+
+def _header_size(length: int) -> int:
+    """Bytes of the fixed header of a packet whose Remaining Length is LONG or more."""
+    return 3 if length < 16_384 else 4 if length < 2_097_152 else 5
