@@ -75,6 +75,8 @@ class Runs:
             first, start, end = packets[at]
             self._publishing.on_puback(connection, first, data, start, end)
             return at + 1
+        if 0 in packet_ids:
+            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
         session = connection.session
         assert session is not None
         if session.on_pubacks(packet_ids) is Step.MISMATCH:
