@@ -20,7 +20,7 @@ from broker.admin.sys_topics import SysTopics
 from broker.auth.anonymous import AnonymousPolicy
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
-from broker.transport.hub import Hub
+from broker.transport.hub import SPARE_LINKS, Hub
 from broker.transport.listeners import Listener, ListenerError, open_listener
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from broker.settings import Settings
 
 GOODBYE = 2.0  # seconds that clients get to read why the broker stops
-SPARE_FILES = 64  # descriptors kept for listeners, logs and the like
+SPARE_FILES = 64 + SPARE_LINKS  # descriptors for listeners, logs, and clients to be told no
 PASSWORD_WORKERS = 2
 # Cyclic garbage is rare here: the collector need not look often, and never at what start-up made.
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
@@ -99,6 +99,7 @@ class Server:
         if self._sys_timer is not None:
             self._sys_timer.cancel()
         self.engine.shut_down()
+        self.hub.hang_up()
         deadline = self.loop.time() + GOODBYE
         while self.hub.links and self.loop.time() < deadline:
             await asyncio.sleep(0.01)

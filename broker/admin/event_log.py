@@ -53,7 +53,7 @@ class EventLog:
 
 def _connected(notice: notices.ClientConnected) -> Line:
     text = "%s connected from %s as MQTT %s%s%s"
-    user = f", user {notice.username!r}" if notice.username else ""
+    user = f", user {ascii(notice.username[:80])}" if notice.username else ""
     session = ", session resumed" if notice.session_present else ""
     version = _VERSIONS[notice.version]
     return logging.INFO, text, (_named(notice.client_id), notice.origin, version, user, session)
@@ -83,7 +83,8 @@ def _fault(notice: notices.FaultSeen) -> Line:
 
 def _denied(notice: notices.AccessDenied) -> Line:
     text = "%s (user %r) may not %s %r"
-    arguments = (_named(notice.client_id), notice.username, notice.action, notice.topic[:200])
+    user = notice.username and notice.username[:80]
+    arguments = (_named(notice.client_id), user, notice.action, notice.topic[:200])
     return logging.WARNING, text, arguments
 
 

@@ -21,6 +21,9 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Send it."""
 
+    def close(self) -> None:
+        """Send what is left, then close."""
+
 
 class Hub:
     """Connects links with the engine: `touched` links are flushed together, deadlines wake the
@@ -55,7 +58,10 @@ class Hub:
     def _flush(self) -> None:
         touched, self._touched = self._touched, []
         for link in touched:
-            link.flush()
+            try:
+                link.flush()
+            except Exception as fault:  # noqa: BLE001  the links after this one must be flushed
+                self._report("flushing a link", fault)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -65,8 +71,18 @@ class Hub:
 
     def _tick(self) -> None:
         self._timer = None
-        self.engine.tick(self.now())
-        self._set_timer()
+        try:
+            self.engine.tick(self.now())
+        finally:
+            self._set_timer()
+
+    def _report(self, what: str, fault: Exception) -> None:
+        self.loop.call_exception_handler({"message": f"fault while {what}", "exception": fault})
+
+    def hang_up(self) -> None:
+        """Close the links that are still there: of clients that never connected."""
+        for link in list(self.links):
+            link.close()
 
     def stop(self) -> None:
         """Wake the engine no more."""

@@ -76,11 +76,10 @@ class Link(asyncio.Protocol):
         """The peer has sent something."""
         if self._connection is None or self._is_closing:
             return
-        if self._tunnel is not None:
-            data = self._through(self._tunnel, data)
-            if not data:
-                return
-        self._connection.receive(data, self._hub.now())
+        if self._tunnel is None:
+            self._connection.receive(data, self._hub.now())
+        else:
+            self._receive_through(self._tunnel, data, self._connection)
 
     def connection_lost(self, _exception: Exception | None) -> None:
         """The socket is gone."""
@@ -139,9 +138,7 @@ class Link(asyncio.Protocol):
         self._is_closing = True
         if self._connection is not None:
             self._write_last(self._connection.data_to_send())
-        self._transport.close()
-        if self._transport.get_write_buffer_size():
-            self._hub.loop.call_later(LINGER, self._transport.abort)
+        self._hang_up()
 
     def abort(self) -> None:
         """See Sink."""
@@ -151,15 +148,23 @@ class Link(asyncio.Protocol):
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _through(self, tunnel: Tunnel, data: bytes) -> bytes:
-        """Return the MQTT bytes in `data`, after the tunnel has answered for itself."""
+    def _receive_through(self, tunnel: Tunnel, data: bytes, connection: Connection) -> None:
+        """Handle the MQTT bytes in `data`, after the tunnel has answered for itself."""
         received = tunnel.receive(data)
         answer = tunnel.data_to_send()
-        if answer:
+        if answer and not connection.paused:  # pongs must not pile up for one who does not read
             self._transport.write(answer)
-        if tunnel.is_over and not received:
-            self._transport.close()
-        return received
+        if received:
+            connection.receive(received, self._hub.now())
+        if tunnel.is_over and not self._is_closing:
+            self._is_closing = True
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close once the peer has what was written; one who does not read is not waited for."""
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._hub.loop.call_later(LINGER, self._transport.abort)
 
     def _write_last(self, data: bytes) -> None:
         if self._tunnel is None:

@@ -74,7 +74,13 @@ async def _open_inet(hub: Hub, settings: ListenerSettings, factory: Callable[[],
     context = _tls_context(settings) if settings.scheme in TLS_SCHEMES else None
     listening = _bound_socket(settings)
     try:
-        server = await hub.loop.create_server(factory, sock=listening, backlog=BACKLOG, ssl=context)
+        server = await hub.loop.create_server(
+            factory,
+            sock=listening,
+            backlog=BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=hub.engine.policy.connect_timeout if context else None,
+        )
     except BaseException:
         listening.close()
         raise

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUBPROTOCOLS = ("mqtt", "mqttv3.1")  # the second: clients from before the standard
 ANY_PATH = "/"
+DATA = (Opcode.BINARY, Opcode.CONT)
 
 # The library tells its story at levels of its own; what matters to us is in the engine's notices.
 _logger = logging.getLogger("websockets.server")
@@ -49,7 +50,11 @@ class WebSocketTunnel:
             if isinstance(event, Request):
                 self._shake_hands(event)
             elif isinstance(event, Frame):
-                received.append(self._payload(event))
+                if event.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]; what follows is not MQTT either
+                    self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
+                    break
+                if event.opcode in DATA:
+                    received.append(event.data)
         return b"".join(received)
 
     def wrap(self, data: bytes) -> bytes:
@@ -79,13 +84,6 @@ class WebSocketTunnel:
             self._protocol.send_response(self._protocol.reject(HTTPStatus.NOT_FOUND, text))
             return
         self._protocol.send_response(self._protocol.accept(request))  # [MQTT-6.0.0-4]
-
-    def _payload(self, frame: Frame) -> bytes:
-        if frame.opcode is Opcode.TEXT:
-            self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
-        if frame.opcode in {Opcode.BINARY, Opcode.CONT}:
-            return bytes(frame.data)
-        return b""
 
 
 def choose_subprotocol(
