@@ -12,7 +12,14 @@ from broker.engine.notices import ClientConnected, ConnectRefused
 from broker.engine.ports import Attempt, Verdict
 from broker.engine.publishing import is_text
 from broker.engine.router import is_reserved
-from broker.packets.codes import CONNACK_RETURN_CODE, MQTT_5, REASONS, PacketType, ReasonCode
+from broker.packets.codes import (
+    CONNACK_RETURN_CODE,
+    MQTT_3_1,
+    MQTT_5,
+    REASONS,
+    PacketType,
+    ReasonCode,
+)
 from broker.packets.decode import connect_version, decode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.properties import Properties, Property
@@ -147,10 +154,10 @@ class Connecting:
 
     def _fault(self, connection: Connection, packet: Connect) -> Verdict | None:
         """What is wrong with a well-formed CONNECT, apart from who sends it."""
-        if not packet.client_id and not packet.clean_start and packet.version != MQTT_5:
-            return Verdict(  # [3.1.1:MQTT-3.1.3-8]
+        if not packet.client_id and not _may_be_nameless(packet):
+            return Verdict(
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
-                why="an empty client id needs clean session 1",
+                why="an empty client id needs clean session 1, and MQTT 3.1.1",
             )
         if packet.will is not None:
             fault = self._will_fault(packet.will)
@@ -302,7 +309,7 @@ class Connecting:
         extra: Properties,
     ) -> Connack:
         if packet.version != MQTT_5:
-            return Connack(present, 0)
+            return Connack(present and packet.version != MQTT_3_1, 0)  # MQTT 3.1 has no such flag
         properties = self._announcements()
         properties.update(extra)
         if not packet.client_id:  # [MQTT-3.1.3-7] [MQTT-3.2.2-16]
@@ -345,6 +352,11 @@ _REDIRECTIONS = (ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED)
 def _told(reason: ReasonCode) -> ReasonCode:
     """The reason, if a CONNACK may carry it [MQTT-3.2.2-8], else the general one."""
     return reason if reason in REASONS[PacketType.CONNACK] else ReasonCode.UNSPECIFIED_ERROR
+
+
+def _may_be_nameless(packet: Connect) -> bool:
+    """MQTT 3.1 always wants a client id, 3.1.1 unless the session is clean [3.1.1:MQTT-3.1.3-8]."""
+    return packet.version == MQTT_5 or (packet.clean_start and packet.version != MQTT_3_1)
 
 
 def _connected(connection: Connection, present: bool) -> ClientConnected:

@@ -50,6 +50,9 @@ from broker.packets.types import (
 # The flags of the fixed header by packet type (table 2.2); PUBLISH has its own meaning for them.
 _FLAGS: Final = (0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 0, 0)
 
+# MQTT 3.1 knows a DUP flag for PUBREL, SUBSCRIBE and UNSUBSCRIBE, too (its section 2.1).
+_REPEATED_3_1: Final = (0x6A, 0x8A, 0xAA)
+
 # Protocol name -> the levels known under it.
 _LEVELS: Final = {b"MQTT": (MQTT_3_1_1, MQTT_5), b"MQIsdp": (MQTT_3_1,)}
 
@@ -81,8 +84,10 @@ def decode(first: int, data: bytes, pos: int, end: int, version: int) -> Packet:
     kind = first >> 4
     if kind == _PUBLISH:
         return decode_publish(first, data, pos, end, version)
-    if first & 15 != _FLAGS[kind]:  # [MQTT-2.1.3-1]
-        raise malformed("MQTT-2.1.3-1", f"flags {first & 15:04b} in packet type {kind}")
+    if first & 15 != _FLAGS[kind] and (version != MQTT_3_1 or first not in _REPEATED_3_1):
+        raise malformed(  # [MQTT-2.1.3-1]
+            "MQTT-2.1.3-1", f"flags {first & 15:04b} in packet type {kind}"
+        )
     return _DECODERS[kind](data, pos, end, version)
 
 
