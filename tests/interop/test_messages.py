@@ -27,6 +27,7 @@ TOPICS = (
 )
 
 
+@pytest.mark.spec("3.1.1:MQTT-7.0.0-2", "3.1.1:MQTT-7.1.1-1", "5.0:MQTT-4.2-1")
 @for_clients(transports=TRANSPORTS)
 async def test_a_message_makes_the_round_at_every_qos(
     clients: Foreigners, case: Case, name: str
