@@ -47,15 +47,17 @@ class Authentication:
 class Authenticating:
     """Owns the AUTH packets."""
 
-    __slots__ = ("_methods", "_reject")
+    __slots__ = ("_fail", "_methods", "_reject")
 
     def __init__(
         self,
         methods: AuthenticationMethods,
         reject: Callable[[Connection, ProtocolViolation], None],
+        fail: Callable[[Connection, Verdict], None],
     ) -> None:
         self._methods = methods
         self._reject = reject
+        self._fail = fail
 
     def begin(
         self, connection: Connection, attempt: Attempt, properties: Properties, decide: Decide
@@ -110,10 +112,9 @@ class Authenticating:
 
         def decide(verdict: Verdict, properties: Properties | None = None) -> None:
             if verdict.reason is ReasonCode.SUCCESS:
-                connection.send_packet(Auth(ReasonCode.SUCCESS, dict(properties or {})))
-            else:  # [MQTT-4.12.1-2]
-                failed = ProtocolViolation(verdict.reason, "MQTT-4.12.1-2", verdict.why)
-                self._reject(connection, failed)
+                self._send(connection, ReasonCode.SUCCESS, dict(properties or {}))
+            else:
+                self._fail(connection, verdict)  # [MQTT-4.12.1-2]
 
         method = self._methods[authentication.method]
         authentication.exchange = method.begin(authentication.attempt)
@@ -131,10 +132,17 @@ class Authenticating:
             if step.data is not None:
                 properties[Property.AUTHENTICATION_DATA] = step.data
             if step.verdict is None:  # [MQTT-4.12.0-2]
-                connection.send_packet(Auth(ReasonCode.CONTINUE_AUTHENTICATION, properties))
+                self._send(connection, ReasonCode.CONTINUE_AUTHENTICATION, properties)
                 return
             authentication.is_open = False
             authentication.decide(step.verdict, properties)
 
         authentication.waiting = True
         authentication.exchange.step(data, answer)
+
+    def _send(self, connection: Connection, reason: ReasonCode, properties: Properties) -> None:
+        """Send an AUTH; where the client cannot take it, the exchange cannot go on."""
+        if not connection.send_packet(Auth(reason, properties)):  # [MQTT-3.1.2-24]
+            fact = f"a client that takes {connection.maximum_packet_size} bytes cannot take AUTH"
+            too_large = ProtocolViolation(ReasonCode.PACKET_TOO_LARGE, "MQTT-3.1.2-24", fact)
+            self._reject(connection, too_large)

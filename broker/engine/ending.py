@@ -11,7 +11,7 @@ from broker.connection.states import State
 from broker.engine.notices import ClientDisconnected, FaultSeen, ViolationSeen
 from broker.packets.codes import MQTT_5, REASONS, PacketType, ReasonCode
 from broker.packets.decode import decode
-from broker.packets.errors import misuse
+from broker.packets.errors import ProtocolViolation, misuse
 from broker.packets.properties import Properties, Property
 from broker.packets.types import Connack, Disconnect
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from broker.engine.deadlines import Deadlines
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
+    from broker.engine.ports import Verdict
     from broker.engine.sessions import Sessions
     from broker.engine.wills import Wills
-    from broker.packets.errors import ProtocolViolation
     from broker.session.session import Session
 
 _UNDECIDED = (
@@ -84,6 +84,14 @@ class Ending:
             return
         self._observe(ViolationSeen(connection.client_id, connection.origin, violation))
         self._close_with(connection, violation.reason, str(violation))
+
+    def on_failed_authentication(self, connection: Connection, verdict: Verdict) -> None:
+        """A client could not prove itself anew [MQTT-4.12.1-2]; why is for the operator."""
+        failed = ProtocolViolation(verdict.reason, "MQTT-4.12.1-2", verdict.why)
+        self._observe(ViolationSeen(connection.client_id, connection.origin, failed))
+        known = verdict.reason in REASONS[PacketType.DISCONNECT]
+        reason = verdict.reason if known else ReasonCode.NOT_AUTHORIZED
+        self._close_with(connection, reason, "re-authentication failed")
 
     def on_fault(self, connection: Connection, fault: Exception) -> None:
         """A fault of ours ends this one connection."""

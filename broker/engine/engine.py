@@ -87,7 +87,9 @@ class Engine:
         self._rng = rng
         self._subscribing = Subscribing(policy, self.router, self.retention, authorizer, observe)
         self._authenticating = Authenticating(
-            authentication_methods or {}, self._ending.on_violation
+            authentication_methods or {},
+            self._ending.on_violation,
+            self._ending.on_failed_authentication,
         )
         self._connecting = Connecting(
             policy,
