@@ -236,6 +236,17 @@ class Connection:
         if self._outbox_size >= self.outbox_limit:
             self._overflow()
 
+    def send_all(self, frames: list[bytes]) -> None:
+        """Add several packets to the outbox."""
+        if not frames:
+            return
+        if not self._outbox:
+            self.sink.wake()
+        self._outbox += frames
+        self._outbox_size += sum(map(len, frames))
+        if self._outbox_size >= self.outbox_limit:
+            self._overflow()
+
     def send_packet(self, packet: Packet) -> bool:
         """Encode and send, leaving out what this client does not want or cannot take; False when
         it cannot take the packet at all.
@@ -277,8 +288,8 @@ class Connection:
         if not outbox:
             self.sink.wake()
         outbox.append(frame)
-        self._outbox_size += size
-        if self._outbox_size >= self.outbox_limit:
+        waiting = self._outbox_size = self._outbox_size + size
+        if waiting >= self.outbox_limit:
             self._overflow()
         return True
 

@@ -50,12 +50,10 @@ class Retention:
         return True
 
     def replay(self, subscription: Subscription) -> Iterator[Outgoing]:
-        """The messages that match a new subscription, made one by one as the client takes them."""
-        found = [publication for _, publication in self._messages.match(subscription.filter)]
-        return self._outgoing(found, subscription)
-
-    def _outgoing(self, found: list[Publication], subscription: Subscription) -> Iterator[Outgoing]:
-        for publication in found:
+        """The messages that match a new subscription, looked for when the first one is asked for
+        and made one by one: many subscriptions that wait for a slow client hold nothing.
+        """
+        for _, publication in self._messages.match(subscription.filter):
             if publication.expired(self._clock.now):
                 self._expire(publication)
             else:

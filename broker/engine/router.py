@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from broker.session.session import Session
 
 MOST_ROUTES = 16_384
+MOST_RECEIVERS = 1_000_000  # in all of them: many topics with many receivers each are not kept
 FEW_ROUTES = 64  # so many can be looked through when a filter changes
 LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the memory
 
@@ -40,7 +41,7 @@ class Route:
 class Router:
     """Owns every subscription; says who gets what."""
 
-    __slots__ = ("_groups", "_max_levels", "_rng", "_shared", "_strategy", "_tree", "known")
+    __slots__ = ("_groups", "_max_levels", "_rng", "_shared", "_strategy", "_tree", "_weight", "known", "shared_count")
 
     def __init__(self, max_topic_levels: int, shared_strategy: str, rng: Random) -> None:
         self._max_levels = max_topic_levels
@@ -51,14 +52,11 @@ class Router:
         self._groups: dict[tuple[str, str], ShareGroup[Subscription]] = {}
         # By topic name as it stands on the wire. What is here is a good name, open to clients.
         self.known: dict[bytes, Route] = {}
+        self._weight = 0  # receivers in `known`, or a few more
+        self.shared_count = 0  # how many subscriptions are shared ones
 
     def __len__(self) -> int:
-        return len(self._tree) + sum(len(group) for group in self._groups.values())
-
-    @property
-    def shared_count(self) -> int:
-        """How many subscriptions are shared ones."""
-        return sum(len(group) for group in self._groups.values())
+        return len(self._tree) + self.shared_count
 
     # -- subscriptions ----------------------------------------------------------------------------
 
@@ -66,7 +64,10 @@ class Router:
         """Add or replace a session's subscription [MQTT-3.8.4-3]."""
         client_id = subscription.session.client_id
         if subscription.share_name:
-            self._group(subscription).add(client_id, subscription)
+            group = self._group(subscription)
+            self.shared_count -= len(group)
+            group.add(client_id, subscription)
+            self.shared_count += len(group)
         else:
             self._tree.add(subscription.filter, client_id, subscription)
         self._forget_routes(subscription.filter)
@@ -142,8 +143,10 @@ class Router:
     def _remember(self, name: bytes, route: Route) -> None:
         if len(name) > LONGEST_CACHED_TOPIC or is_reserved(route.topic):
             return
-        if len(self.known) >= MOST_ROUTES:
+        self._weight += len(route.subscriptions) + len(route.groups)
+        if len(self.known) >= MOST_ROUTES or self._weight > MOST_RECEIVERS:
             self.known.clear()
+            self._weight = len(route.subscriptions) + len(route.groups)
         self.known[name] = route
 
     def _forget_routes(self, topic_filter: str) -> None:
@@ -171,7 +174,8 @@ class Router:
         group = self._groups.get(name)
         if group is None:
             return
-        group.remove(subscription.session.client_id)
+        if group.remove(subscription.session.client_id) is not None:
+            self.shared_count -= 1
         if not len(group):
             del self._groups[name]
             self._shared.remove(subscription.filter, name)

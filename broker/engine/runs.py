@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.packets.codes import MQTT_5, ReasonCode
+from broker.packets.encode import encode
 from broker.packets.errors import misuse
 from broker.packets.publication import Publication
+from broker.packets.types import Puback, Pubrec
 from broker.session.inflight import Step
 
 if TYPE_CHECKING:
@@ -117,20 +119,31 @@ class Runs:
         session = connection.session
         header = SUCCESS[messages[0][0].first]
         is_once = header == SUCCESS[QOS_2]
-        publishing = self._publishing
-        for message, route in messages:
-            packet_id = message.received_id
-            if packet_id == NO_ID:
-                raise misuse("MQTT-2.2.1-3", "packet identifier 0")
-            is_again = is_once and not publishing.is_new(
-                connection, int.from_bytes(packet_id, "big")
-            )
-            if is_again or spread(message, route, session) or connection.version != MQTT_5:
-                connection.send(header + packet_id)
-            else:
-                number = int.from_bytes(packet_id, "big")
-                nobody = ReasonCode.NO_MATCHING_SUBSCRIBERS
-                publishing.acknowledge(connection, message.qos, number, nobody)
+        is_5 = connection.version == MQTT_5
+        replies: list[bytes] = []
+        try:
+            for message, route in messages:
+                packet_id = message.received_id
+                if packet_id == NO_ID:
+                    raise misuse("MQTT-2.2.1-3", "packet identifier 0")
+                if is_once and not self._publishing.is_new(connection, _number(packet_id)):
+                    replies.append(header + packet_id)
+                elif spread(message, route, session) or not is_5:
+                    replies.append(header + packet_id)
+                else:
+                    replies.append(_nobody(message.qos, packet_id))
+        finally:  # what was taken over is acknowledged, whatever came after it
+            connection.send_all(replies)
+
+
+def _nobody(qos: int, packet_id: bytes) -> bytes:
+    """The answer that says: taken, but nobody is subscribed."""
+    kind = Puback if qos == 1 else Pubrec
+    return encode(kind(_number(packet_id), ReasonCode.NO_MATCHING_SUBSCRIBERS), MQTT_5)
+
+
+def _number(packet_id: bytes) -> int:
+    return packet_id[0] << 8 | packet_id[1]
 
 
 def _header_size(length: int) -> int:

@@ -58,13 +58,13 @@ class Subscribing:
         assert isinstance(packet, Subscribe)
         identifiers = tuple(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ()))
         reasons: list[int] = []
-        replays: list[Subscription] = []
+        replays: dict[str, Subscription] = {}  # one for a filter, however often it is named
         for request in packet.requests:  # [MQTT-3.8.4-5]
             reasons.append(self._subscribe(connection, request, identifiers, replays))
         connection.send_packet(Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
         session = connection.session
         assert session is not None
-        for subscription in replays:
+        for subscription in replays.values():
             session.replay(self._retention.replay(subscription))
 
     def on_unsubscribe(
@@ -85,7 +85,7 @@ class Subscribing:
         connection: Connection,
         request: SubscriptionRequest,
         identifiers: tuple[int, ...],
-        replays: list[Subscription],
+        replays: dict[str, Subscription],
     ) -> int:
         session = connection.session
         assert session is not None
@@ -98,7 +98,7 @@ class Subscribing:
             return _failure(connection, refusal)
         is_new = self._add(session, request.filter, subscription)
         if self._wants_retained(request, subscription, is_new):
-            replays.append(subscription)
+            replays[request.filter] = subscription
         return subscription.qos
 
     def _subscription(

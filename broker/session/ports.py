@@ -13,6 +13,11 @@ class Carrier(Protocol):
 
     blocked: bool  # the client reads too slowly: nothing more should be handed over now
 
+    @property
+    def sated(self) -> bool:
+        """Whether there is enough to send for now; `pump` is called again when it is gone."""
+        ...
+
     def send_publication(
         self,
         publication: Publication,

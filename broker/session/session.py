@@ -49,6 +49,7 @@ class Session:
         "_clock",
         "_inflight",
         "_ledger",
+        "_pumping",
         "_received",
         "_replays",
         "carrier",
@@ -78,6 +79,7 @@ class Session:
         self._inflight: Inflight | None = None
         self._backlog: Backlog | None = None
         self._replays: deque[Iterator[Outgoing]] | None = None
+        self._pumping = False
         self._received: set[int] | None = None
 
     # -- messages towards the client --------------------------------------------------------------
@@ -115,13 +117,15 @@ class Session:
     def pump(self) -> None:
         """Send what waits, until the client's window or its outbox is full."""
         carrier = self.carrier
-        if carrier is None or not self._send_again(carrier):
+        if carrier is None or self._pumping or not self._send_again(carrier):
             return
-        while self.queueing and not carrier.blocked:
+        self._pumping = True  # a full outbox is flushed at once, and that comes back to here
+        while self.queueing and not (carrier.blocked or carrier.sated):
             outgoing = self._next_waiting()
             if outgoing is None:
-                return
+                break
             self._send(carrier, outgoing)
+        self._pumping = False
 
     def resume(self) -> None:
         """Re-send everything unacknowledged on a new connection, as fast as it takes it, then go on
@@ -150,14 +154,10 @@ class Session:
         """Several QoS 1 messages are done; MISMATCH when one of them was no QoS 1 message."""
         if self._inflight is None:
             return Step.UNKNOWN
-        worst = Step.DONE
-        on_puback = self._inflight.on_puback
-        for packet_id in packet_ids:
-            if on_puback(packet_id) is Step.MISMATCH:
-                worst = Step.MISMATCH
+        step = self._inflight.on_pubacks(packet_ids)
         if self.queueing:
             self.pump()
-        return worst
+        return step
 
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
         """A QoS 2 message is owned by the client (or refused)."""
