@@ -71,7 +71,7 @@ def test_a_broker_that_ends_at_once_shows_its_log(
 ) -> None:
     dialect = stub(monkeypatch, at_start="sys.exit('the port is taken')")
     monkeypatch.setattr(process.Endpoint, "open_socket", refuse)
-    with pytest.raises(AssertionError, match="(?s)exit code 1.*the port is taken"):
+    with pytest.raises(AssertionError, match=r"(?s)exit code 1.*the port is taken"):
         BrokerProcess(tmp_path, dialect=dialect).start()
 
 

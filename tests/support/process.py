@@ -107,7 +107,11 @@ class Endpoint:
         if self.transport == "unix":
             plain = socket.socket(socket.AF_UNIX)
             plain.settimeout(1.0)
-            plain.connect(self.path)
+            try:
+                plain.connect(self.path)
+            except OSError:
+                plain.close()
+                raise
             return plain
         return socket.create_connection((self.host, self.port), timeout=1.0)
 

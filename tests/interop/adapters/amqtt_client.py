@@ -68,7 +68,8 @@ class AmqttClient:
         return None
 
     async def close(self) -> None:
-        await patiently(self._client.disconnect(), "orderly end")
+        with suppress(ConnectionClosed):  # it has not yet noticed that the wire was cut
+            await patiently(self._client.disconnect(), "orderly end")
         # Refused or disconnected by the broker, amqtt leaves its socket to the garbage collector.
         handler = self._client._handler
         if handler is not None and handler.writer is not None:
