@@ -75,7 +75,7 @@ class Publishing:
         self._traffic.publish_received += 1
         self._traffic.publish_bytes_received += end - start
         if packet.properties:
-            self._resolve_alias(connection, packet)
+            self._check_properties(connection, packet)
         self._check_offered(packet)
         session = connection.session
         assert session is not None
@@ -208,7 +208,9 @@ class Publishing:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _resolve_alias(self, connection: Connection, packet: Publish) -> None:
+    def _check_properties(self, connection: Connection, packet: Publish) -> None:
+        if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:  # [MQTT-3.3.4-6]
+            raise misuse("MQTT-3.3.4-6", "a subscription identifier from a client")
         alias = packet.properties.get(Property.TOPIC_ALIAS)
         if alias is None:
             return
