@@ -192,6 +192,22 @@ class MemoryClient:
                 assert self.take(Pubrel).packet_id == publish.packet_id
                 self.send(Pubcomp(publish.packet_id))
 
+    def drain(self) -> list[Publish]:
+        """Answer everything that comes, one packet at a time, until nothing more does; return the
+        messages, repetitions included.
+        """
+        messages = []
+        while self.received:
+            packet = self.received.pop(0)
+            if isinstance(packet, Pubrel):
+                self.send(Pubcomp(packet.packet_id))
+            elif isinstance(packet, Publish):
+                messages.append(packet)
+                if packet.qos:
+                    answer = Puback if packet.qos == 1 else Pubrec
+                    self.send(answer(packet.packet_id))
+        return messages
+
     def next_id(self) -> int:
         """A packet id this client has not used yet."""
         self._packet_id += 1
