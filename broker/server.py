@@ -11,10 +11,10 @@ import resource
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
+from broker import __version__
 from broker.admin.event_log import EventLog
 from broker.admin.sys_topics import SysTopics
 from broker.auth.anonymous import AnonymousPolicy
@@ -74,7 +74,7 @@ class Server:
         )
         self.hub = Hub(self.engine, loop)
         self.listeners: list[Listener] = []
-        self._sys_topics = SysTopics(self.engine, broker_version(), loop.time())
+        self._sys_topics = SysTopics(self.engine, __version__, loop.time())
         self._sys_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -101,7 +101,7 @@ class Server:
         self.engine.shut_down()
         self.hub.hang_up()
         deadline = self.loop.time() + GOODBYE
-        while self.hub.links and self.loop.time() < deadline:
+        while self.hub.links and self.loop.time() < deadline:  # noqa: ASYNC110  the last thing done
             await asyncio.sleep(0.01)
         self.hub.stop()
         if self._executor is not None:
@@ -128,7 +128,7 @@ class Server:
             self._sys_timer = self.loop.call_later(interval, self._publish_sys_topics)
 
     def _greet(self) -> None:
-        log.info("Heliograph %s, MQTT 3.1.1 and 5", broker_version())
+        log.info("Heliograph %s, MQTT 3.1.1 and 5", __version__)
         for listener in self.listeners:
             log.info("listening on %s", listener.url)
         log.info("%s", _who_may_come(self.settings))
@@ -174,14 +174,6 @@ def policy_of(settings: Settings) -> Policy:
         response_information=broker.response_information,
         server_reference=broker.server_reference,
     )
-
-
-def broker_version() -> str:
-    """The installed version."""
-    try:
-        return version("heliograph")
-    except PackageNotFoundError:
-        return "from source"
 
 
 def raise_file_limit(connections: int) -> None:

@@ -53,7 +53,7 @@ class EventLog:
 
 def _connected(notice: notices.ClientConnected) -> Line:
     text = "%s connected from %s as MQTT %s%s%s"
-    user = f", user {ascii(notice.username[:80])}" if notice.username else ""
+    user = f", user {notice.username[:80]!a}" if notice.username else ""
     session = ", session resumed" if notice.session_present else ""
     version = _VERSIONS[notice.version]
     return logging.INFO, text, (_named(notice.client_id), notice.origin, version, user, session)

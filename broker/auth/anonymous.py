@@ -1,4 +1,4 @@
-"""Who may connect without a user name: nobody, clients of this machine (the default), or everybody."""
+"""Who may connect without a user name: nobody, clients of this machine (default), or everybody."""
 
 from __future__ import annotations
 

@@ -53,14 +53,10 @@ def start(command: str, arguments: Sequence[str]) -> int:
 
 
 def version() -> str:
-    """The version of the installed distribution."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
+    """Our version."""
+    from broker import __version__
 
-    try:
-        return installed("heliograph")
-    except PackageNotFoundError:
-        return "(not installed)"
+    return __version__
 
 
 def overview() -> str:

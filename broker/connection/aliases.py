@@ -18,7 +18,7 @@ class InboundAliases:
         self._topics: dict[int, str] = {}
 
     def resolve(self, alias: int, topic: str) -> str:
-        """Return the topic meant; a non-empty `topic` sets or replaces what the alias stands for."""
+        """Return the topic meant; a `topic` that is not empty sets what the alias stands for."""
         if not 0 < alias <= self.maximum:  # [MQTT-3.3.2-8] [MQTT-3.3.2-9]
             raise ProtocolViolation(
                 ReasonCode.TOPIC_ALIAS_INVALID, "MQTT-3.3.2-9", f"topic alias {alias}"

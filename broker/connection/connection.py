@@ -97,14 +97,12 @@ class Connection:
         self._outbox: list[bytes] = []
         self._outbox_size = self._unsent_at_stall = 0
         self._held: bytearray | None = None
-        self._is_deaf = False  # nothing is read from the peer until it has read what waits for it
         self._stalled_at: float | None = None
-        self.outbox_limit = outbox_limit  # bytes
-        self.stall_timeout = stall_timeout  # seconds without the peer taking a byte
+        self.outbox_limit, self.stall_timeout = outbox_limit, stall_timeout  # bytes, seconds
         self.connect_deadline: float | None = connect_deadline
         self.armed_for: int | None = None
-        self.blocked = False
-        self.paused = False  # the link takes nothing at the moment
+        # Nothing more is taken from the session, taken by the link, or read from the peer.
+        self.blocked = self.paused = self._is_deaf = False
         self.state = State.AWAITING_CONNECT
         self.handlers = host.tables[State.AWAITING_CONNECT]
         self.runs = NO_RUNS
@@ -144,10 +142,10 @@ class Connection:
                     self.handlers[first >> 4](self, first, data, start, stop)
                     at += 1
             if self._reader.violation is not None and self.state is not State.CLOSED:
-                raise self._reader.violation
+                raise self._reader.violation  # noqa: TRY301  answered like one from deep below
         except ProtocolViolation as violation:
             self._host.on_violation(self, violation)
-        except Exception as fault:  # noqa: BLE001  a fault of ours ends this one connection, not the process
+        except Exception as fault:  # noqa: BLE001  a fault of ours ends this connection, not all
             self._host.on_fault(self, fault)
 
     def attempt(self, step: Callable[[], None]) -> None:
@@ -213,7 +211,7 @@ class Connection:
 
     @property
     def sated(self) -> bool:
-        """Whether enough for this turn waits already: a long backlog must not hold up the others."""
+        """Whether enough for this turn waits: a long backlog must not hold up the others."""
         return self._outbox_size >= CHUNK
 
     @property

@@ -52,7 +52,7 @@ class Sink(Protocol):
         """There is something to send: call `data_to_send` before the loop sleeps."""
 
     def flush(self) -> None:
-        """Take what there is to send right now; a burst must not pile up while the socket has room."""
+        """Take what there is to send now: a burst must not pile up while the socket has room."""
 
     def unsent(self) -> int:
         """Bytes taken that the operating system has not accepted yet."""

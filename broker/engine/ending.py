@@ -141,7 +141,7 @@ class Ending:
         connection.close()
 
     def _finish(self, connection: Connection, cause: str) -> None:
-        """Part connection and session; the Will goes first, so that an ending session can hurry it."""
+        """Part connection and session; the Will goes first: a session that ends hurries it."""
         self._deadlines.disarm(connection)
         self._admission.leave(connection)
         session, connection.session = connection.session, None

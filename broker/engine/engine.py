@@ -15,7 +15,6 @@ from broker.engine.authenticating import Authenticating
 from broker.engine.connecting import Connecting
 from broker.engine.deadlines import Deadlines
 from broker.engine.ending import Ending
-from broker.engine.policy import Policy
 from broker.engine.publishing import Publishing
 from broker.engine.retention import Retention
 from broker.engine.router import Router
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from broker.connection.ports import Handler, Origin, Sink
     from broker.engine.notices import Notice, Observer
+    from broker.engine.policy import Policy
     from broker.engine.ports import AuthenticationMethods, Authenticator, Authorizer
     from broker.packets.errors import ProtocolViolation
 

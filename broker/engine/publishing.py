@@ -163,7 +163,9 @@ class Publishing:
     def acknowledge(
         self, connection: Connection, qos: int, packet_id: int, reason: ReasonCode
     ) -> None:
-        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no: it is told yes."""
+        """Answer as the QoS demands [MQTT-3.3.4-1]. MQTT 3.1.1 has no way to say no: it is told
+        yes.
+        """
         if reason is ReasonCode.SUCCESS or connection.version != MQTT_5:
             kind = PUBACK_2 if qos == 1 else PUBREC_2
             connection.send(kind + packet_id.to_bytes(2, "big"))

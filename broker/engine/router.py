@@ -1,4 +1,4 @@
-"""Who gets a message: subscriptions, shared groups, and the cached answer for every topic in use."""
+"""Who gets a message: subscriptions, shared groups, and a cached answer for each topic in use."""
 
 from __future__ import annotations
 
@@ -41,7 +41,17 @@ class Route:
 class Router:
     """Owns every subscription; says who gets what."""
 
-    __slots__ = ("_groups", "_max_levels", "_rng", "_shared", "_strategy", "_tree", "_weight", "known", "shared_count")
+    __slots__ = (
+        "_groups",
+        "_max_levels",
+        "_rng",
+        "_shared",
+        "_strategy",
+        "_tree",
+        "_weight",
+        "known",
+        "shared_count",
+    )
 
     def __init__(self, max_topic_levels: int, shared_strategy: str, rng: Random) -> None:
         self._max_levels = max_topic_levels

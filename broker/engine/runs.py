@@ -1,9 +1,9 @@
 """The hot path: runs of plain PUBLISH and PUBACK packets in one read, handled together.
 
-A busy client's read brings dozens of packets of one kind. What is the same for all of them is looked
-up once, and what must be done for each is done with few calls. What is in any way special (DUP,
-RETAIN, properties, a topic met for the first time) goes to Publishing, which knows all there is to
-know. Nothing here is needed to be correct: without this file every packet takes the long way.
+A busy client's read brings dozens of packets of one kind. What is the same for all of them is
+looked up once, and what must be done for each is done with few calls. What is in any way special
+(DUP, RETAIN, properties, a topic met for the first time) goes to Publishing, which knows all there
+is to know. Nothing here is needed to be correct: without this file every packet takes the long way.
 """
 
 from __future__ import annotations
@@ -126,9 +126,8 @@ class Runs:
                 packet_id = message.received_id
                 if packet_id == NO_ID:
                     raise misuse("MQTT-2.2.1-3", "packet identifier 0")
-                if is_once and not self._publishing.is_new(connection, _number(packet_id)):
-                    replies.append(header + packet_id)
-                elif spread(message, route, session) or not is_5:
+                is_again = is_once and not self._publishing.is_new(connection, _number(packet_id))
+                if is_again or spread(message, route, session) or not is_5:
                     replies.append(header + packet_id)
                 else:
                     replies.append(_nobody(message.qos, packet_id))

@@ -57,10 +57,11 @@ class Subscribing:
         packet = decode(first, data, start, end, connection.version)
         assert isinstance(packet, Subscribe)
         identifiers = tuple(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ()))
-        reasons: list[int] = []
         replays: dict[str, Subscription] = {}  # one for a filter, however often it is named
-        for request in packet.requests:  # [MQTT-3.8.4-5]
-            reasons.append(self._subscribe(connection, request, identifiers, replays))
+        reasons = [  # [MQTT-3.8.4-5]
+            self._subscribe(connection, request, identifiers, replays)
+            for request in packet.requests
+        ]
         connection.send_packet(Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
         session = connection.session
         assert session is not None

@@ -36,11 +36,11 @@ Shape = tuple[bytes, bytes]  # what stands before and after the packet identifie
 class Publication:
     """One application message, as every receiver will see it.
 
-    `properties` are the encoded MQTT 5 properties that travel with the message, without their length
-    prefix and in the order of the publisher; `expires_at` is the instant (seconds of the engine's
-    clock) after which no delivery may begin; `publisher` is the client identifier it came from ("" for
-    the broker's own messages). `first` is the first byte of its own PUBLISH, `size` what it holds on
-    to in bytes.
+    `properties` are the encoded MQTT 5 properties that travel with the message, without their
+    length prefix and in the order of the publisher; `expires_at` is the instant (seconds of the
+    engine's clock) after which no delivery may begin; `publisher` is the client identifier it came
+    from ("" for the broker's own messages). `first` is the first byte of its own PUBLISH, `size`
+    what it holds on to in bytes.
     """
 
     __slots__ = (
@@ -83,8 +83,9 @@ class Publication:
     ) -> Publication:
         """Make one of a whole incoming PUBLISH without DUP, RETAIN and properties.
 
-        What comes in plain goes out as it is, but for the packet id. `body` is where what follows the
-        topic and packet id begins in `frame`: the payload, in MQTT 5 after an empty property block.
+        What comes in plain goes out as it is, but for the packet id. `body` is where what follows
+        the topic and packet id begins in `frame`: the payload, in MQTT 5 after an empty property
+        block.
         """
         self = cls.__new__(cls)
         self.topic = topic

@@ -1,7 +1,8 @@
-"""One message for one session: what waits in a backlog, and what is in flight until it is acknowledged.
+"""One message for one session: what waits in a backlog, and what is in flight until it is
+acknowledged.
 
-A plain tuple (publication, subscription, first byte of its PUBLISH): one is made for every QoS 1 and 2
-delivery, and a tuple costs a quarter of an object.
+A plain tuple (publication, subscription, first byte of its PUBLISH): one is made for every QoS 1
+and 2 delivery, and a tuple costs a quarter of an object.
 """
 
 from __future__ import annotations

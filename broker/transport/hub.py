@@ -4,7 +4,6 @@ each loop turn.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Hub:
         return self.engine.open(origin, sink, self.now())
 
     def touch(self, link: Flushable) -> None:
-        """Flush this link before the loop sleeps; everything it gets until then goes in one write."""
+        """Flush this link before the loop sleeps: all it gets until then goes in one write."""
         if not self._touched:
             self.loop.call_soon(self._flush)
         self._touched.append(link)

@@ -4,7 +4,6 @@ links.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -16,6 +15,7 @@ from broker.connection.ports import Origin
 from broker.transport.link import Link
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
     from collections.abc import Callable
 
@@ -111,7 +111,7 @@ async def _open_unix(hub: Hub, settings: ListenerSettings, factory: Callable[[],
     path = Path(settings.path)
     _remove_dead_socket(path)
     server = await hub.loop.create_unix_server(factory, path=str(path), backlog=BACKLOG)
-    path.chmod(int(settings.mode, 8))
+    path.chmod(int(settings.mode, 8))  # noqa: ASYNC240  before anybody is served
     return Listener(settings, server, settings.url)
 
 
