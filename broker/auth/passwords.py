@@ -102,7 +102,7 @@ class PasswordFile:
 
 
 def read_users(text: str) -> dict[str, str]:
-    """Return hash by user name; lines that are empty, comments or of another form are passed over."""
+    """Return hash by user name; empty lines, comments and lines of another form are left out."""
     users = {}
     for line in text.splitlines():
         user, colon, hashed = line.strip().partition(":")

@@ -1,8 +1,8 @@
 """A message on its way out: encoded once per shape and shared by all its receivers.
 
-A *shape* is everything that changes the bytes of a PUBLISH except the packet identifier: the first byte (QoS and RETAIN)
-and the protocol version. What differs for one receiver alone (subscription identifiers, a topic
-alias, the seconds left until expiry) is encoded for that receiver and not kept.
+A *shape* is everything that changes the bytes of a PUBLISH except the packet identifier: the first
+byte (QoS and RETAIN) and the protocol version. What differs for one receiver alone (subscription
+identifiers, a topic alias, the seconds left until expiry) is encoded for that receiver and not kept.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from broker.connection.connection import Connection
     from broker.connection.ports import Origin, Sink
     from broker.engine.engine import Engine
