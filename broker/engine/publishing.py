@@ -182,10 +182,11 @@ class Publishing:
         Returns SUCCESS, NO_MATCHING_SUBSCRIBERS, or QUOTA_EXCEEDED when there is no room to retain
         it.
         """
+        route = self._router.route(publication.topic)  # a bad name must not be retained either
         if publication.retain and not self._retention.store(publication):
             self._traffic.lose("retained_full")
             return ReasonCode.QUOTA_EXCEEDED
-        if self._router.deliver(publication, publisher):
+        if self._router.spread(publication, route, publisher):
             return ReasonCode.SUCCESS
         return ReasonCode.NO_MATCHING_SUBSCRIBERS
 

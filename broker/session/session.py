@@ -8,7 +8,7 @@ retained messages, then the backlog, then new messages, so nothing ever overtake
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from broker.packets.publication import DUP, PUBLISH, RETAIN
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from broker.session.ports import Carrier, Ledger
     from broker.session.subscription import Subscription
 
+MOST_REPLAYS = 1000  # subscriptions of one session whose retained messages wait for the client
 NEVER = 0xFFFFFFFF  # a session expiry interval of 0xFFFFFFFF does not expire (section 3.1.2.11.2)
 
 
@@ -110,6 +111,9 @@ class Session:
         """Send retained messages as fast as the client takes them, before anything newer."""
         if self._replays is None:
             self._replays = deque()
+        if len(self._replays) >= MOST_REPLAYS:
+            self._ledger.lose("replays_full")
+            return
         self._replays.append(retained)
         self.holding = self.queueing = True
         self.pump()
@@ -117,15 +121,14 @@ class Session:
     def pump(self) -> None:
         """Send what waits, until the client's window or its outbox is full."""
         carrier = self.carrier
-        if carrier is None or self._pumping or not self._send_again(carrier):
+        if carrier is None or self._pumping:
             return
         self._pumping = True  # a full outbox is flushed at once, and that comes back to here
-        while self.queueing and not (carrier.blocked or carrier.sated):
-            outgoing = self._next_waiting()
-            if outgoing is None:
-                break
-            self._send(carrier, outgoing)
-        self._pumping = False
+        try:
+            if self._send_again(carrier):
+                self._send_waiting(carrier)
+        finally:
+            self._pumping = False
 
     def resume(self) -> None:
         """Re-send everything unacknowledged on a new connection, as fast as it takes it, then go on
@@ -283,13 +286,24 @@ class Session:
         if not carrier.send_publication(publication, first, packet_id, identifiers):
             self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
+    def _send_waiting(self, carrier: Carrier) -> None:
+        while self.queueing and not (carrier.blocked or carrier.sated):
+            outgoing = self._next_waiting()
+            if outgoing is None:
+                return
+            self._send(carrier, outgoing)
+
     def _send_again(self, carrier: Carrier) -> bool:
         """Repeat what an earlier connection left unanswered; False while some of it must wait for
         the client's window, which is counted anew on each connection [MQTT-4.9.0-2].
         """
         inflight = self._inflight
         while inflight is not None and inflight.unsent:
-            if carrier.blocked or len(inflight) - len(inflight.unsent) >= self.window:
+            if (
+                carrier.blocked
+                or carrier.sated
+                or len(inflight) - len(inflight.unsent) >= self.window
+            ):
                 return False
             packet_id, (publication, subscription, first) = inflight.next_unsent()
             first |= DUP  # [MQTT-3.3.1-1]
@@ -316,7 +330,7 @@ class Session:
         client was told that its subscription stands, so it will not ask again.
         """
         newer, self._backlog = self._backlog, None
-        for outgoing in chain.from_iterable(replays):
+        for outgoing in islice(chain.from_iterable(replays), self._bounds.messages):
             if outgoing[2] >= QOS_1:
                 self._keep(outgoing)
         if newer is not None:
