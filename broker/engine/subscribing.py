@@ -57,7 +57,7 @@ class Subscribing:
         packet = decode(first, data, start, end, connection.version)
         assert isinstance(packet, Subscribe)
         identifiers = tuple(packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ()))
-        replays: dict[str, Subscription] = {}  # one for a filter, however often it is named
+        replays: list[Subscription] = []
         reasons = [  # [MQTT-3.8.4-5]
             self._subscribe(connection, request, identifiers, replays)
             for request in packet.requests
@@ -65,7 +65,7 @@ class Subscribing:
         connection.send_packet(Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
         session = connection.session
         assert session is not None
-        for subscription in replays.values():
+        for subscription in replays:
             session.replay(self._retention.replay(subscription))
 
     def on_unsubscribe(
@@ -86,7 +86,7 @@ class Subscribing:
         connection: Connection,
         request: SubscriptionRequest,
         identifiers: tuple[int, ...],
-        replays: dict[str, Subscription],
+        replays: list[Subscription],
     ) -> int:
         session = connection.session
         assert session is not None
@@ -99,7 +99,7 @@ class Subscribing:
             return _failure(connection, refusal)
         is_new = self._add(session, request.filter, subscription)
         if self._wants_retained(request, subscription, is_new):
-            replays[request.filter] = subscription
+            replays.append(subscription)
         return subscription.qos
 
     def _subscription(

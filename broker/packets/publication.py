@@ -2,7 +2,7 @@
 
 A *shape* is everything that changes the bytes of a PUBLISH except the packet identifier: the first
 byte (QoS and RETAIN) and the protocol version. What differs for one receiver alone (subscription
-identifiers, a topic alias, the seconds left until expiry) is encoded for that receiver and not kept.
+identifiers, a topic alias, the seconds left until expiry) is encoded for it and not kept.
 """
 
 from __future__ import annotations
