@@ -61,6 +61,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.unreleased: list[int] = []  # the publisher's PUBRELs without PUBCOMP
         self.unanswered: dict[int, Publish] = {}  # on the subscriber's present connection
         self.released: set[int] = set()  # identifiers whose PUBREC was sent, on any connection
+        self.let_go: set[int] = set()  # identifiers whose PUBREL came and whose PUBCOMP did not go
         self.seen: dict[int, int] = {}  # packet id -> number, PUBLISH seen on any connection
         self.completing: list[int] = []  # identifiers whose PUBCOMP is still to be sent
         self.newest_at_connect = 0
@@ -259,6 +260,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.ledger.deliver(publish)
 
     def _let_go(self, packet_id: int) -> None:
+        assert packet_id in self.released | self.let_go, "a PUBREL that nobody asked for"
+        self.let_go.add(packet_id)
         self.released.discard(packet_id)
         self.ledger.held.discard(packet_id)
         if packet_id not in self.completing:
@@ -274,6 +277,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _complete(self, packet_ids: list[int]) -> None:
         for packet_id in packet_ids:
             self.completing.remove(packet_id)
+            self.let_go.discard(packet_id)
             self.unanswered.pop(packet_id, None)
             self.seen.pop(packet_id, None)
         assert self.subscriber is not None
@@ -318,6 +322,7 @@ class SessionMachine(RuleBasedStateMachine):
             if self.completing:
                 self._complete(self.completing[:1])
         assert not self.unconfirmed
+        assert not self.released | self.let_go, "a handshake that came to no end"
         missing = set(self.published) - set(self.ledger.copies)
         assert not missing, "lost on the way"
         assert "backlog_full" not in self.broker.engine.traffic.lost
