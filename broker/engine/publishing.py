@@ -12,6 +12,7 @@ from broker.packets.decode import decode, decode_publish
 from broker.packets.errors import ProtocolViolation, misuse
 from broker.packets.properties import Property
 from broker.packets.publication import Publication, travelling_properties
+from broker.packets.reader import packet_start
 from broker.packets.types import Puback, Pubcomp, Publish, Pubrec, Pubrel
 from broker.session.inflight import Step
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from broker.engine.ports import Authorizer
     from broker.engine.retention import Retention
     from broker.engine.router import Router
-    from broker.packets.types import Will
+    from broker.packets.reader import packet_start
+from broker.packets.types import Will
     from broker.session.session import Session
 
 REFUSED = 0x80  # reason codes from here on are failures
@@ -73,7 +75,7 @@ class Publishing:
         """A client's PUBLISH, whatever it brings. (Runs of plain ones are handled in `runs`.)"""
         packet = decode_publish(first, data, start, end, connection.version)
         self._traffic.publish_received += 1
-        self._traffic.publish_bytes_received += end - start
+        self._traffic.publish_bytes_received += end - packet_start(start, end)
         if packet.properties:
             self._check_properties(connection, packet)
         self._check_offered(packet)

@@ -14,6 +14,7 @@ from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.encode import encode
 from broker.packets.errors import misuse
 from broker.packets.publication import Publication
+from broker.packets.reader import LONG, packet_start
 from broker.packets.types import Puback, Pubrec
 from broker.session.inflight import Step
 
@@ -29,7 +30,6 @@ SUCCESS = {QOS_1: b"\x40\x02", QOS_2: b"\x50\x02"}  # the answer's header; the p
 SHORT = 2  # the length of an acknowledgement that has a packet id and no reason
 NO_ID = b"\0\0"
 SHORTEST = 3  # a topic of one character
-LONG = 128  # a Remaining Length from here on takes more than one byte
 
 
 class Runs:
@@ -56,7 +56,8 @@ class Runs:
             return at + 1
         traffic = self._traffic
         traffic.publish_received += len(messages)
-        traffic.publish_bytes_received += packets[at + len(messages) - 1][2] - packets[at][1]
+        last = packets[at + len(messages) - 1]
+        traffic.publish_bytes_received += last[2] - packet_start(packets[at][1], packets[at][2])
         if packets[at][0] == QOS_0:
             spread = self._router.spread
             session = connection.session
@@ -106,7 +107,7 @@ class Runs:
             body += skip
             if route is None or body >= end or (is_5 and data[body]):
                 break
-            begin = start - 2 if end - start < LONG else start - _header_size(end - start)
+            begin = start - 2 if end - start < LONG else packet_start(start, end)
             frame = data[begin:end]
             messages.append((from_frame(route.topic, client_id, frame, body - begin, is_5), route))
         return messages
@@ -143,8 +144,3 @@ def _nobody(qos: int, packet_id: bytes) -> bytes:
 
 def _number(packet_id: bytes) -> int:
     return packet_id[0] << 8 | packet_id[1]
-
-
-def _header_size(length: int) -> int:
-    """Bytes of the fixed header of a packet whose Remaining Length is LONG or more."""
-    return 3 if length < 16_384 else 4 if length < 2_097_152 else 5

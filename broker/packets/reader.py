@@ -11,9 +11,18 @@ from broker.packets.codes import ReasonCode
 from broker.packets.errors import ProtocolViolation, malformed
 
 LARGEST_PACKET: Final = 268_435_460  # 268,435,455 bytes after a fixed header of 5
+LONG: Final = 128  # a Remaining Length from here on takes more than one byte
 
 _INCOMPLETE: Final = -1
 _BROKEN: Final = -2
+
+
+def packet_start(start: int, end: int) -> int:
+    """Return where the packet begins whose body is `start` to `end`, as `Reader.cut` gives them."""
+    length = end - start
+    if length < LONG:
+        return start - 2
+    return start - (3 if length < 16_384 else 4 if length < 2_097_152 else 5)
 
 
 class Reader:
