@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from broker.engine.ports import Authorizer
     from broker.engine.retention import Retention
     from broker.engine.router import Router
-    from broker.packets.reader import packet_start
-from broker.packets.types import Will
+    from broker.packets.types import Will
     from broker.session.session import Session
 
 REFUSED = 0x80  # reason codes from here on are failures
