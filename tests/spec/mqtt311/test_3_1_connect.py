@@ -335,6 +335,19 @@ def test_a_persistent_session_is_kept_for_as_long_as_the_settings_say() -> None:
     assert alice.connack == Connack(False, 0)
 
 
+@pytest.mark.spec("3.1.1:MQTT-4.1.0-1")
+def test_the_time_of_a_session_that_was_thrown_away_does_not_run_on() -> None:
+    broker = MemoryBroker(session_expiry_3_1_1=3600)
+    broker.connect("alice", version=4, clean_start=False).disconnect()
+    broker.pass_time(3500)
+    broker.connect("alice", version=4, clean_start=True).disconnect()
+    alice = broker.connect("alice", version=4, clean_start=False)
+    alice.subscribe("t", qos=1)
+    alice.disconnect()
+    broker.pass_time(3000)
+    assert broker.connect("alice", version=4, clean_start=False).connack == Connack(True, 0)
+
+
 @pytest.mark.spec("3.1.1:MQTT-4.1.0-2")
 def test_a_session_lasts_at_least_as_long_as_its_connection() -> None:
     broker = MemoryBroker(session_expiry_3_1_1=10)

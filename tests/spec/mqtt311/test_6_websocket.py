@@ -1,4 +1,6 @@
-"""MQTT 3.1.1, chapter 6: packets over WebSocket, told by the `websockets` library as the peer."""
+"""Packets over WebSocket, with the `websockets` library as the peer: chapter 6 of MQTT 3.1.1, which
+MQTT 5 has taken over as it is.
+"""
 
 import pytest
 from websockets.client import ClientProtocol
@@ -60,7 +62,7 @@ def packets(data: bytes) -> int:
     return len(Reader().cut(data)[1])
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-4")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-4", "5.0:MQTT-6.0.0-4")
 @pytest.mark.parametrize("offered", [["mqtt"], ["chat", "mqtt"], ["mqttv3.1", "mqtt"]])
 def test_the_subprotocol_mqtt_is_selected(offered: list[str]) -> None:
     peer = Peer(*offered)
@@ -76,7 +78,7 @@ def test_a_client_that_does_not_offer_mqtt_is_refused(offered: list[str]) -> Non
     assert peer.tunnel.is_over
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-1")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-1", "5.0:MQTT-6.0.0-1")
 def test_a_text_frame_ends_the_connection() -> None:
     peer = Peer("mqtt")
     peer.protocol.send_text(b"\x10\0")
@@ -84,7 +86,7 @@ def test_a_text_frame_ends_the_connection() -> None:
     assert peer.tunnel.is_over
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-1")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-1", "5.0:MQTT-6.0.0-1")
 def test_the_broker_sends_binary_frames() -> None:
     peer = Peer("mqtt")
     (frame,) = peer.take(peer.tunnel.wrap(STREAM))
@@ -92,12 +94,12 @@ def test_the_broker_sends_binary_frames() -> None:
     assert frame.data == STREAM
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-2")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-2", "5.0:MQTT-6.0.0-2")
 def test_several_packets_may_share_a_frame() -> None:
     assert packets(Peer("mqtt").send(STREAM)) == 3
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-2")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-2", "5.0:MQTT-6.0.0-2")
 @pytest.mark.parametrize("size", [1, 2, 7, 100, 310])
 def test_a_packet_may_be_spread_over_frames(size: int) -> None:
     peer = Peer("mqtt")
@@ -107,7 +109,7 @@ def test_a_packet_may_be_spread_over_frames(size: int) -> None:
     assert packets(received) == 3
 
 
-@pytest.mark.spec("3.1.1:MQTT-6.0.0-2")
+@pytest.mark.spec("3.1.1:MQTT-6.0.0-2", "5.0:MQTT-6.0.0-2")
 def test_a_frame_may_come_in_fragments() -> None:
     peer = Peer("mqtt")
     peer.protocol.send_binary(STREAM[:5], fin=False)
