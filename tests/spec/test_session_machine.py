@@ -94,32 +94,31 @@ class SessionMachine(RuleBasedStateMachine):
         self._look()
 
     @precondition(lambda self: self.subscriber is not None)
-    @rule()
+    @rule(window=st.integers(1, 6), end=st.sampled_from(["lose", "lose", "take over", "go on"]))
+    def interrupt_subscriber(self, window: int, end: str) -> None:
+        """Lose the subscriber for a while, or for a moment, or let its next connection be first."""
+        if end == "take over":
+            self.connect_subscriber(window)
+        else:
+            self.lose_subscriber()
+        if end == "go on":
+            self.connect_subscriber(window)
+
     def lose_subscriber(self) -> None:
         assert self.subscriber is not None
         self.subscriber.lose()  # what it did not read is gone with the outbox
         self.subscriber = None
 
     @precondition(lambda self: self.subscriber is not None)
-    @rule(window=st.integers(1, 6))
-    def take_over_subscriber(self, window: int) -> None:
-        self.connect_subscriber(window)
-
-    @precondition(lambda self: self.subscriber is not None and self.subscriber.reading)
     @rule()
-    def stop_reading(self) -> None:
+    def stop_or_go_on_reading(self) -> None:
         assert self.subscriber is not None
-        self.subscriber.stop_reading()
+        if self.subscriber.reading:
+            self.subscriber.stop_reading()
+        else:
+            self.subscriber.resume_reading()
+            self._look()
 
-    @precondition(lambda self: self.subscriber is not None and not self.subscriber.reading)
-    @rule()
-    def resume_reading(self) -> None:
-        assert self.subscriber is not None
-        self.subscriber.resume_reading()
-        self._look()
-
-    @precondition(lambda self: self.publisher is None)
-    @rule()
     def connect_publisher(self) -> None:
         """Come back and repeat what is unconfirmed, as section 4.4 asks of a client."""
         self.publisher = self._connect("publisher", 5, {})
@@ -130,21 +129,19 @@ class SessionMachine(RuleBasedStateMachine):
             self.publisher.send(publish)
         self._listen()
 
-    @precondition(lambda self: self.publisher is not None)
-    @rule(answers_are_lost=st.booleans())
-    def lose_publisher(self, answers_are_lost: bool) -> None:
+    @rule()
+    def interrupt_publisher(self) -> None:
+        """Lose the publisher with the answers it has not read; it comes back at once."""
         assert self.publisher is not None
-        if answers_are_lost:
-            self.publisher.received.clear()
-        self._listen()
         self.publisher.lose()
-        self.publisher = None
+        self.connect_publisher()
 
     # -- the publisher ----------------------------------------------------------------------------
 
-    @precondition(lambda self: self.publisher is not None)
     @rule(
-        messages=st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 2)), max_size=6),
+        messages=st.lists(
+            st.tuples(st.sampled_from(TOPICS), st.integers(0, 2)), min_size=1, max_size=6
+        ),
         confirmed=st.booleans(),
     )
     def publish(self, messages: list[tuple[str, int]], confirmed: bool) -> None:
@@ -177,7 +174,6 @@ class SessionMachine(RuleBasedStateMachine):
             self.qos_0.add(number)
         return publish
 
-    @precondition(lambda self: self.publisher is not None)
     @rule()
     def confirm(self) -> None:
         self._listen()
@@ -210,6 +206,17 @@ class SessionMachine(RuleBasedStateMachine):
         if answers:
             self.subscriber.send(*answers)
         self._look()
+
+    @precondition(lambda self: self.subscriber is not None)
+    @rule()
+    def answer_all(self) -> None:
+        """Answer everything that has come, in order, each in its own write."""
+        assert self.subscriber is not None
+        for packet_id in self._answerable():
+            self.subscriber.send(self._answer(packet_id, refused=False))
+        self._look()
+        for packet_id in self.completing[:]:
+            self._complete([packet_id])
 
     def _answerable(self) -> list[int]:
         return sorted(set(self.unanswered) - set(self.completing))
@@ -308,8 +315,6 @@ class SessionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything come to rest: then nothing is missing."""
-        if self.publisher is None:
-            self.connect_publisher()
         self._listen()
         if self.subscriber is not None:
             self.lose_subscriber()
@@ -338,7 +343,7 @@ class SessionMachine311(SessionMachine):
     subscriber_version = 4
 
 
-SETTINGS = settings(max_examples=80, stateful_step_count=40, deadline=None)
+SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 TestSessionOverBrokenLinks = pytest.mark.spec(
     "5.0:MQTT-4.3.2-3",
