@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from broker.engine.ports import Verdict
     from broker.engine.sessions import Sessions
     from broker.engine.wills import Wills
+    from broker.packets.types import Will
     from broker.session.session import Session
 
 _UNDECIDED = (
@@ -150,11 +151,17 @@ class Ending:
             return
         session.disconnected()
         try:
+            self._leave_behind(session, will, connection)
+        except Exception as fault:  # noqa: BLE001  the link must go, whatever went wrong here
+            self._observe(FaultSeen(connection.client_id, connection.origin, fault))
+        self._observe(ClientDisconnected(connection.client_id, connection.origin, cause))
+
+    def _leave_behind(self, session: Session, will: Will | None, connection: Connection) -> None:
+        try:
             if will is not None:
                 self._wills.execute(will, connection.client_id, connection.username)
         finally:  # a session without connection and timer would stay for ever
             self._sessions.keep(session)
-        self._observe(ClientDisconnected(connection.client_id, connection.origin, cause))
 
     def _change_expiry(self, session: Session, packet: Disconnect) -> None:
         wanted = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)

@@ -29,6 +29,7 @@ PUBACK = 0x40
 SUCCESS = {QOS_1: b"\x40\x02", QOS_2: b"\x50\x02"}  # the answer's header; the packet id follows
 SHORT = 2  # the length of an acknowledgement that has a packet id and no reason
 NO_ID = b"\0\0"
+LONGEST_RUN = 64  # packets; a slice of all that are left, for each of them, would be quadratic
 SHORTEST = 3  # a topic of one character
 
 from_frame = Publication.from_frame
@@ -62,7 +63,7 @@ class Runs:
         count = size = 0
         replies: list[bytes] = []
         try:
-            for kind, start, end in packets[at:] if at else packets:
+            for kind, start, end in packets[at : at + LONGEST_RUN]:
                 if kind != first or end - start < SHORTEST:
                     break
                 body = start + 2 + (data[start] << 8 | data[start + 1])
@@ -96,7 +97,7 @@ class Runs:
     def on_pubacks(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
         """Handle `packets[at]` and the short PUBACKs that follow; return where they end."""
         packet_ids = []
-        for first, start, end in packets[at:] if at else packets:
+        for first, start, end in packets[at : at + LONGEST_RUN]:
             if first != PUBACK or end - start != SHORT:
                 break
             packet_ids.append(data[start] << 8 | data[start + 1])
