@@ -56,6 +56,20 @@ def test_an_interval_that_began_with_an_earlier_connection_does_not_end_the_next
     assert client.messages() == [("t", b"x")]
 
 
+@pytest.mark.spec("5.0:MQTT-4.1.0-1")
+def test_the_interval_of_a_discarded_session_does_not_end_its_successor() -> None:
+    broker = MemoryBroker()
+    connect(broker, "client", 10).lose()
+    client = connect(broker, "client", 10, clean_start=True)
+    client.subscribe("t")
+    broker.pass_time(DAY)
+    broker.connect("other").publish("t", b"x")
+    assert client.messages() == [("t", b"x")]
+    client.lose()
+    broker.pass_time(9)
+    assert session_is_present(broker, "client")
+
+
 @pytest.mark.parametrize(("absent", "present"), [(9.5, True), (10.5, False)])
 @pytest.mark.spec("5.0:MQTT-4.1.0-2")
 def test_session_state_goes_when_its_interval_has_run_out(absent: float, present: bool) -> None:
