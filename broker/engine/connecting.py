@@ -104,15 +104,18 @@ class Connecting:
         else:
             self._authenticate(connection, packet)
 
-    def refuse(
-        self, connection: Connection, verdict: Verdict, properties: Properties | None = None
-    ) -> None:
-        """Say no and close [MQTT-3.2.2-7]."""
+    def refuse(self, connection: Connection, verdict: Verdict) -> None:
+        """Say no and close [MQTT-3.2.2-7]; a broker that knows another one sends clients there when
+        it is full (section 4.11).
+        """
         reason = verdict.reason
         if connection.version == MQTT_5:
-            properties = dict(properties or {})
-            if self._policy.server_reference and reason in _REDIRECTIONS:
-                properties[Property.SERVER_REFERENCE] = self._policy.server_reference
+            properties: Properties = {}
+            reference = self._policy.server_reference
+            if reference and reason in _FULL:
+                reason = ReasonCode.USE_ANOTHER_SERVER
+            if reference and reason in _REDIRECTIONS:
+                properties[Property.SERVER_REFERENCE] = reference
             connection.send_packet(Connack(False, _told(reason), properties))  # [MQTT-3.2.2-6]
         elif reason in CONNACK_RETURN_CODE:  # [3.1.1:MQTT-3.2.2-6]
             connection.send_packet(Connack(False, CONNACK_RETURN_CODE[reason]))
@@ -346,6 +349,7 @@ class Connecting:
             properties[Property.RESPONSE_INFORMATION] = filled
 
 
+_FULL = (ReasonCode.QUOTA_EXCEEDED, ReasonCode.SERVER_BUSY)
 _REDIRECTIONS = (ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED)
 
 

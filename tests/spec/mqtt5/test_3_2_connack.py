@@ -153,6 +153,19 @@ def test_a_redirected_client_is_told_where_to_go() -> None:
     assert connack.properties == {Property.SERVER_REFERENCE: "other.example:1883"}
 
 
+def test_a_full_broker_that_knows_another_one_sends_clients_there() -> None:
+    broker = MemoryBroker(max_connections=1, server_reference="other.example:1883")
+    broker.connect("first")
+    late = broker.client()
+    answer = late.connect("late")
+    assert answer == Connack(
+        False,
+        ReasonCode.USE_ANOTHER_SERVER,
+        {Property.SERVER_REFERENCE: "other.example:1883"},
+    )
+    assert late.is_closed
+
+
 def test_other_refusals_do_not_tell_of_another_server() -> None:
     broker = MemoryBroker(
         Judge(Verdict(ReasonCode.NOT_AUTHORIZED)), server_reference="other.example:1883"
