@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         help="listen here (tcp://HOST:PORT, ws://HOST:PORT/PATH, unix:///FILE) instead of where "
         "the settings say; may be given several times",
     )
-    parser.add_argument("--data", metavar="DIR", help="keep the broker's data in this folder")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="the folder for the broker's data (nothing is written there yet)",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
     return parser
