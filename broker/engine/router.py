@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker.session.subscription import Subscription, merge
 from broker.topics.filters import check_topic, is_wildcard, matches
-from broker.topics.sharing import ShareGroup
+from broker.topics.sharing import HOPELESS, OFFLINE, ShareGroup
 from broker.topics.tree import TopicTree
 
 if TYPE_CHECKING:
@@ -201,7 +201,11 @@ def _one(several: list[Subscription]) -> Subscription:
 
 
 def _readiness(subscription: Subscription) -> int:
-    return subscription.session.readiness()
+    session = subscription.session
+    readiness = session.readiness()
+    if readiness == OFFLINE and (subscription.qos == 0 or session.is_full):
+        return HOPELESS
+    return readiness
 
 
 def _load(subscription: Subscription) -> int:

@@ -226,6 +226,15 @@ class Session:
         return 0 if self._inflight is None else len(self._inflight)
 
     @property
+    def is_full(self) -> bool:
+        """Whether the backlog takes no more."""
+        backlog = self._backlog
+        bounds = self._bounds
+        return backlog is not None and (
+            len(backlog) >= bounds.messages or backlog.size >= bounds.size
+        )
+
+    @property
     def waiting(self) -> int:
         """How many messages wait in the backlog."""
         return 0 if self._backlog is None else len(self._backlog)
@@ -317,7 +326,7 @@ class Session:
         backlog = self._backlog
         if backlog is None:
             backlog = self._backlog = Backlog()
-        if len(backlog) >= self._bounds.messages or backlog.size >= self._bounds.size:
+        if self.is_full:
             self._ledger.lose("backlog_full")
             return
         backlog.push(outgoing)

@@ -16,6 +16,7 @@ from zlib import crc32
 
 V = TypeVar("V")
 
+HOPELESS = -1  # away, and its session would not even store the message
 OFFLINE = 0  # its session would store the message
 FULL = 1  # connected, without room in its in-flight window
 READY = 2  # connected, with room
@@ -92,7 +93,7 @@ class ShareGroup(Generic[V]):
     ) -> V | None:
         """The value of the member that gets this message; None when the group is empty.
 
-        `is_ready(value)` is READY, FULL or OFFLINE; `load(value)`, its messages in flight,
+        `is_ready(value)` is READY, FULL, OFFLINE or HOPELESS; `load(value)`, its messages in flight,
         matters to `least_inflight`.
         """
         if not self.members:
@@ -108,7 +109,7 @@ class ShareGroup(Generic[V]):
 def _round_robin(group: ShareGroup[V], offer: Offer[V]) -> Member[V]:
     """The one that has waited longest."""
     best: Member[V] | None = None
-    best_class = -1
+    best_class = HOPELESS - 1
     for member in group.members.values():
         member_class = offer.is_ready(member.value)
         if member_class == READY:
@@ -162,7 +163,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 def _best_class(group: ShareGroup[V], offer: Offer[V]) -> list[Member[V]]:
     candidates: list[Member[V]] = []
-    best_class = -1
+    best_class = HOPELESS - 1
     for member in group.members.values():
         member_class = offer.is_ready(member.value)
         if member_class > best_class:

@@ -351,3 +351,14 @@ def test_a_take_over_with_clean_start_hands_the_members_messages_on() -> None:
     broker.connect("leaver")
     assert leaver.is_closed
     assert numbers(stayer.drain()) == [0]
+
+
+def test_when_all_are_away_a_message_goes_to_one_whose_session_can_keep_it() -> None:
+    broker = MemoryBroker(backlog_messages=2)
+    keeper = member(broker, "keeper", qos=1)
+    forgetter = member(broker, "forgetter", qos=0)
+    keeper.lose()
+    forgetter.lose()
+    flood(broker, 2, 1)
+    assert broker.engine.traffic.lost == {}
+    assert broker.engine.sessions.get("keeper").waiting == 2
