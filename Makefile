@@ -15,10 +15,10 @@ NODE_READY := tests/interop/node_modules/.ready
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help setup run test check fmt conformance bench fuzz clean
+.PHONY: help setup run test check fmt conformance bench fuzz torture-connections clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: $(RUN_READY)  ## start the broker; options go into ARGS="-c FILE"
 	@$(BIN)/heliograph run $(ARGS)
@@ -45,6 +45,9 @@ bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--
 
 fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+torture-connections: $(TEST_READY)  ## 20,000 clients want in where 5,000 may
+	$(BIN)/python -m tests.integration.torture_connections $(ARGS)
 
 setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
 

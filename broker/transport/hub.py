@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from broker.connection.ports import Origin, Sink
     from broker.engine.engine import Engine
 
-SPARE_LINKS = 256  # above the limit of clients: room to say no with a reason instead of a reset
+SPARE_LINKS = 1024  # above the limit of clients: room to say no with a reason, not by hanging up
 
 
 class Flushable(Protocol):
