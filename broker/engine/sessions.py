@@ -77,10 +77,9 @@ class Sessions:
         return session
 
     def keep(self, session: Session) -> None:
-        """The connection is gone: end the session now, later or never, as its expiry interval says
+        """The session was disconnected: end it now, later or never, as its expiry interval says
         [MQTT-4.1.0-2].
         """
-        session.disconnected()
         if session.expiry_interval == 0:
             self.end(session)
         elif session.expiry_interval != NEVER:
@@ -104,7 +103,9 @@ class Sessions:
         for subscription in (session.subscriptions or {}).values():
             self._router.remove(subscription)
         for outgoing in session.surrender():
-            if not (outgoing[1].share_name and self._router.pass_on(outgoing)):
+            if outgoing[0].expired(self._clock.now):  # [MQTT-3.3.2-5]
+                self._traffic.lose("expired")
+            elif not (outgoing[1].share_name and self._router.pass_on(outgoing)):
                 self._traffic.lose("session_ended")
         if self.on_end is not None:
             self.on_end(session.client_id)

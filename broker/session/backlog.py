@@ -1,10 +1,11 @@
-"""What waits for a session: messages that could not be sent yet, oldest first, bounded by count and
-by bytes.
+"""What waits for a session: messages that could not be sent yet, oldest first. It knows how much it
+holds; the session bounds it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # limit, too.
 OVERHEAD = 100
 QOS_1 = 0x32  # the first byte of a PUBLISH from QoS 1 on
+SEARCH_PAUSE = 1.0  # seconds between two searches of a whole backlog
 
 
 class Backlog:
@@ -23,10 +25,11 @@ class Backlog:
     0.
     """
 
-    __slots__ = ("_waiting", "qos_0", "size")
+    __slots__ = ("_search_at", "_waiting", "qos_0", "size")
 
     def __init__(self) -> None:
         self._waiting: deque[Outgoing] = deque()
+        self._search_at = inf  # no message in it expires before
         self.size = 0
         self.qos_0 = 0
 
@@ -38,6 +41,9 @@ class Backlog:
         self._waiting.append(outgoing)
         self.qos_0 += outgoing[2] < QOS_1
         self.size += outgoing[0].size + OVERHEAD
+        expires_at = outgoing[0].expires_at
+        if expires_at is not None and expires_at < self._search_at:
+            self._search_at = expires_at
 
     def pop(self) -> Outgoing:
         """Take the oldest message."""
@@ -55,7 +61,21 @@ class Backlog:
         """Drop the QoS 0 messages and return how many there were."""
         forgotten = self.qos_0
         if forgotten:
-            kept = [each for each in self.take_all() if each[2] >= QOS_1]
-            for outgoing in kept:
-                self.push(outgoing)
+            self._keep_only([each for each in self.take_all() if each[2] >= QOS_1])
         return forgotten
+
+    def forget_expired(self, now: float) -> int:
+        """Drop what has expired and return how many there were; looks at all messages, but only
+        when one may have expired and not more than once in SEARCH_PAUSE.
+        """
+        if now < self._search_at:
+            return 0
+        before = len(self._waiting)
+        self._search_at = inf
+        self._keep_only([each for each in self.take_all() if not each[0].expired(now)])
+        self._search_at = max(self._search_at, now + SEARCH_PAUSE)
+        return before - len(self._waiting)
+
+    def _keep_only(self, kept: list[Outgoing]) -> None:
+        for outgoing in kept:
+            self.push(outgoing)

@@ -1,10 +1,9 @@
 """QoS 1 and 2 towards one client: what has been sent and is not yet done (section 4.3), in two
 tables by packet id.
 
-    state        left by                                   meaning
-    published    PUBACK, PUBREC (both free the message)    the PUBLISH was sent, its answer is
-    awaited released     PUBCOMP                                   the PUBREL was sent, its answer
-    is awaited
+    state      left by                                 awaits the answer to
+    published  PUBACK, PUBREC (both free the message)  PUBLISH
+    released   PUBCOMP                                 PUBREL
 
 Both tables keep the order in which their packets were first sent, which is the order of re-sending
 (section 4.6).

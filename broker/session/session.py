@@ -227,12 +227,12 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether the backlog takes no more."""
+        """Whether the backlog takes no more, even without what has expired in it [MQTT-3.3.2-5]."""
         backlog = self._backlog
-        bounds = self._bounds
-        return backlog is not None and (
-            len(backlog) >= bounds.messages or backlog.size >= bounds.size
-        )
+        if backlog is None or not self._exceeds(backlog):
+            return False
+        self._ledger.lose("expired", backlog.forget_expired(self._clock.now))
+        return self._exceeds(backlog)
 
     @property
     def waiting(self) -> int:
@@ -267,6 +267,10 @@ class Session:
             yield from self._backlog.take_all()
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _exceeds(self, backlog: Backlog) -> bool:
+        bounds = self._bounds
+        return len(backlog) >= bounds.messages or backlog.size >= bounds.size
 
     def _offer_to_the_busy(self, publication: Publication, subscription: Subscription) -> None:
         """Keep a message for a client that is away, reads too slowly, or has others waiting."""
