@@ -15,6 +15,7 @@ from broker.packets.encode import encode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.primitives import encode_varint
 from broker.packets.properties import Property
+from broker.packets.publication import PUBLISH
 from broker.packets.reader import LARGEST_PACKET, Reader
 from broker.packets.types import Connack, Disconnect, Packet
 
@@ -33,6 +34,7 @@ CHUNK = (
     65_536  # bytes handed to the link at once while a backlog drains, so that others get their turn
 )
 MOST_HELD = 1_048_576  # bytes of packets that may come between a CONNECT and its CONNACK
+QOS_BITS = 0x06  # in a PUBLISH packet's first byte
 NO_RUNS: dict[int, RunHandler] = {}
 _PROBLEM_PROPERTIES = (Property.REASON_STRING, Property.USER_PROPERTY)
 
@@ -199,8 +201,9 @@ class Connection:
         self._unsent_at_stall = self.sink.unsent()
         self._host.arm(self)
 
-    def go_on(self) -> None:
+    def go_on(self, now: float) -> None:
         """The link takes bytes again."""
+        self._clock.now = now
         self.paused = False
         self._stalled_at = None
 
@@ -291,6 +294,30 @@ class Connection:
             self._overflow()
         return True
 
+    def send_run(
+        self, messages: list[Publication], first: int, packet_ids: list[int] | None
+    ) -> bool:
+        """Send several PUBLISHes at once; False, and nothing is sent, if one is too large, they are
+        too many for the outbox, or this client takes aliases.
+        """
+        if self.aliases_out is not None:
+            return False
+        version, now = self.version, self._clock.now
+        if packet_ids is None:
+            frames = [each.encode(first, version, 0, now) for each in messages]
+        else:
+            pairs = zip(messages, packet_ids, strict=True)
+            frames = [each.encode(first, version, packet_id, now) for each, packet_id in pairs]
+        sizes = list(map(len, frames))
+        size = sum(sizes)
+        if max(sizes) > self.maximum_packet_size or self._outbox_size + size >= self.outbox_limit:
+            return False
+        traffic = self._traffic
+        traffic.delivered += len(frames)
+        traffic.publish_bytes_sent += size
+        self.send_all(frames)
+        return True
+
     def send_pubrel(self, packet_id: int) -> None:
         """Send a PUBREL."""
         self.send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
@@ -304,9 +331,11 @@ class Connection:
         self.runs = self._host.runs if state is State.CONNECTED else NO_RUNS
         if state is State.CONNECTED:
             self.connect_deadline = None  # from here on the keep alive counts
-            self._host.arm(self)  # it may end sooner
+            self.last_received = self._clock.now
+        if state in (State.CONNECTED, State.CLOSED):
+            self._host.arm(self)  # it may end sooner, or not at all
         if self._held is not None and state is not State.DECIDING:
-            self.sink.hold_reading(False)
+            self.sink.hold_reading(self._is_deaf)
             self._handle_held()
 
     def hold(self, first: int, data: bytes, start: int, end: int) -> None:
@@ -330,6 +359,9 @@ class Connection:
     def abort(self) -> None:
         """End the conversation at once."""
         self.enter(State.CLOSED)
+        unsent = [frame[0] & QOS_BITS for frame in self._outbox if frame[0] & 0xF0 == PUBLISH]
+        self._traffic.delivered -= len(unsent)
+        self._traffic.lose("unsent_qos_0", unsent.count(0))  # the session keeps the others
         self._outbox.clear()
         self.sink.abort()
 

@@ -86,7 +86,7 @@ class Host(Protocol):
         """The connection's deadline has passed."""
 
     def arm(self, connection: Connection) -> None:
-        """The connection's next deadline has changed."""
+        """The connection's next deadline has changed, or there is none any more."""
 
 
 class Traffic:

@@ -67,7 +67,7 @@ class Deadlines:
         self.on_fault: Callable[[Exception], None] | None = None  # a tick has raised it
 
     def arm(self, timed: Timed) -> None:
-        """Take note that the next deadline of `timed` may have come nearer."""
+        """Take note that the next deadline of `timed` may have come nearer, or is none any more."""
         self._arm_after(timed, 0)
 
     def after(self, delay: float, now: float, call: Callable[[], None]) -> Timer:
@@ -121,6 +121,7 @@ class Deadlines:
         """Arm for the bucket of the deadline, or the first one after `past`."""
         deadline = timed.next_deadline()
         if deadline is None:
+            self.disarm(timed)
             return
         bucket = max(int(deadline * BUCKETS_PER_SECOND), past) + 1
         if timed.armed_for is not None:

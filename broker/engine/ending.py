@@ -18,7 +18,6 @@ from broker.packets.types import Connack, Disconnect
 if TYPE_CHECKING:
     from broker.connection.connection import Connection
     from broker.engine.admission import Admission
-    from broker.engine.deadlines import Deadlines
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Verdict
@@ -38,7 +37,7 @@ NOWHERE = Origin("the broker itself")
 class Ending:
     """Ends connections, each exactly once."""
 
-    __slots__ = ("_admission", "_deadlines", "_observe", "_policy", "_sessions", "_wills")
+    __slots__ = ("_admission", "_observe", "_policy", "_sessions", "_wills")
 
     def __init__(
         self,
@@ -46,14 +45,12 @@ class Ending:
         admission: Admission,
         sessions: Sessions,
         wills: Wills,
-        deadlines: Deadlines,
         observe: Observer,
     ) -> None:
         self._policy = policy
         self._admission = admission
         self._sessions = sessions
         self._wills = wills
-        self._deadlines = deadlines
         self._observe = observe
 
     # -- the client's side ------------------------------------------------------------------------
@@ -143,7 +140,6 @@ class Ending:
 
     def _finish(self, connection: Connection, cause: str) -> None:
         """Part connection and session; the Will goes first: a session that ends hurries it."""
-        self._deadlines.disarm(connection)
         self._admission.leave(connection)
         session, connection.session = connection.session, None
         will, connection.will = connection.will, None

@@ -80,9 +80,7 @@ class Engine:
         )
         self.wills = Wills(self.clock, self.deadlines, self.publishing.publish_will)
         self.sessions.on_end = self.wills.session_ended
-        self._ending = Ending(
-            policy, self.admission, self.sessions, self.wills, self.deadlines, observe
-        )
+        self._ending = Ending(policy, self.admission, self.sessions, self.wills, observe)
         self.deadlines.on_fault = self._ending.on_stray_fault
         self._rng = rng
         self._subscribing = Subscribing(policy, self.router, self.retention, authorizer, observe)

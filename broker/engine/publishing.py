@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from broker.engine.retention import Retention
     from broker.engine.router import Router
     from broker.packets.types import Will
-    from broker.session.session import Session
 
 REFUSED = 0x80  # reason codes from here on are failures
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70  # the first byte of the acknowledgements
@@ -84,7 +83,7 @@ class Publishing:
         if qos == 2 and not self.is_new(connection, packet_id):
             self.acknowledge(connection, qos, packet_id, ReasonCode.SUCCESS)
             return
-        reason = self._take(connection, packet, session)
+        reason = self._take(connection, packet)
         if reason >= REFUSED and qos == 2 and connection.version == MQTT_5:
             session.release(packet_id)  # [MQTT-4.3.3-9]
         if qos:
@@ -177,7 +176,7 @@ class Publishing:
 
     # -- messages from elsewhere ------------------------------------------------------------------
 
-    def publish(self, publication: Publication, publisher: Session | None = None) -> ReasonCode:
+    def publish(self, publication: Publication) -> ReasonCode:
         """Retain a message if it says so, and pass it on to everyone who wants it.
 
         Returns SUCCESS, NO_MATCHING_SUBSCRIBERS, or QUOTA_EXCEEDED when there is no room to retain
@@ -187,7 +186,7 @@ class Publishing:
         if publication.retain and not self._retention.store(publication):
             self._traffic.lose("retained_full")
             return ReasonCode.QUOTA_EXCEEDED
-        if self._router.spread(publication, route, publisher):
+        if self._router.spread(publication, route):
             return ReasonCode.SUCCESS
         return ReasonCode.NO_MATCHING_SUBSCRIBERS
 
@@ -231,7 +230,7 @@ class Publishing:
         if packet.retain and not policy.retain_available:  # [MQTT-3.2.2-14]
             raise ProtocolViolation(ReasonCode.RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-14")
 
-    def _take(self, connection: Connection, packet: Publish, session: Session) -> ReasonCode:
+    def _take(self, connection: Connection, packet: Publish) -> ReasonCode:
         refusal = self._refusal(connection, packet)
         if refusal is not None:
             self._traffic.lose(refusal.name.lower())
@@ -246,7 +245,7 @@ class Publishing:
             self._expiry(properties.get(Property.MESSAGE_EXPIRY_INTERVAL)) if properties else None,
             connection.client_id,
         )
-        return self.publish(publication, session)
+        return self.publish(publication)
 
     def _refusal(self, connection: Connection, packet: Publish) -> ReasonCode | None:
         topic = packet.topic

@@ -4,6 +4,7 @@ expiry (section 3.3.1.3).
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from broker.packets.publication import PUBLISH, RETAIN
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
     from broker.session.subscription import Subscription
 
 
+SPARE_EXPIRIES = 64  # of messages that were replaced; so many may stay in the order
+
+
 class Retention:
     """Owns the retained messages. `size` is what they hold in bytes."""
 
-    __slots__ = ("_clock", "_max_messages", "_max_size", "_messages", "size")
+    __slots__ = ("_clock", "_expiries", "_max_messages", "_max_size", "_messages", "size")
 
     def __init__(self, clock: Clock, max_messages: int, max_size: int) -> None:
         self._clock = clock
         self._max_messages = max_messages
         self._max_size = max_size
         self._messages: RetainedMessages[Publication] = RetainedMessages()
+        self._expiries: list[tuple[float, str]] = []  # a heap: (when, topic)
         self.size = 0
 
     def __len__(self) -> int:
@@ -35,8 +40,9 @@ class Retention:
 
     def store(self, publication: Publication) -> bool:
         """Replace, erase or add a topic's message [MQTT-3.3.1-5] [MQTT-3.3.1-7]; False when there
-        is no room for it.
+        is no room for it. What has expired makes room.
         """
+        self._forget_expired()
         if not publication.payload:  # [MQTT-3.3.1-6]
             self._forget(self._messages.delete(publication.topic))
             return True
@@ -47,23 +53,44 @@ class Retention:
             return False
         self._forget(self._messages.set(publication.topic, publication))
         self.size += publication.size
+        if publication.expires_at is not None:
+            self._note_expiry(publication.expires_at, publication.topic)
         return True
 
     def replay(self, subscription: Subscription) -> Iterator[Outgoing]:
         """The messages that match a new subscription, looked for when the first one is asked for
         and made one by one: many subscriptions that wait for a slow client hold nothing.
         """
+        self._forget_expired()
         for _, publication in self._messages.match(subscription.filter):
-            if publication.expired(self._clock.now):
-                self._expire(publication)
-            else:
-                qos = min(publication.qos, subscription.qos)
-                first = PUBLISH | qos << 1 | RETAIN  # [3.1.1:MQTT-3.3.1-8]
-                yield publication, subscription, first
+            if publication.expired(self._clock.now):  # while the client took its time
+                continue
+            if subscription.no_local and publication.publisher == subscription.session.client_id:
+                continue  # [MQTT-3.8.3-3]
+            qos = min(publication.qos, subscription.qos)
+            first = PUBLISH | qos << 1 | RETAIN  # [3.1.1:MQTT-3.3.1-8]
+            yield publication, subscription, first
 
-    def _expire(self, publication: Publication) -> None:
-        if self._messages.get(publication.topic) is publication:
-            self._forget(self._messages.delete(publication.topic))
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _note_expiry(self, when: float, topic: str) -> None:
+        expiries = self._expiries
+        heapq.heappush(expiries, (when, topic))
+        if len(expiries) > 2 * len(self._messages) + SPARE_EXPIRIES:
+            expiries[:] = [
+                (each.expires_at, topic)
+                for topic, each in self._messages
+                if each.expires_at is not None
+            ]
+            heapq.heapify(expiries)
+
+    def _forget_expired(self) -> None:
+        now = self._clock.now
+        while self._expiries and self._expiries[0][0] <= now:
+            _, topic = heapq.heappop(self._expiries)
+            held = self._messages.get(topic)
+            if held is not None and held.expired(now):
+                self._forget(self._messages.delete(topic))
 
     def _has_room(self, publication: Publication, old: Publication | None) -> bool:
         freed = 0 if old is None else old.size

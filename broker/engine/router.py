@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.packets.primitives import encode_string
 from broker.session.subscription import Subscription, merge
 from broker.topics.filters import check_topic, is_wildcard, matches
 from broker.topics.sharing import HOPELESS, OFFLINE, ShareGroup
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
-    from broker.session.session import Session
 
 MOST_ROUTES = 16_384
 MOST_RECEIVERS = 1_000_000  # in all of them: many topics with many receivers each are not kept
@@ -25,7 +25,7 @@ LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the mem
 class Route:
     """The receivers of one topic: one subscription for each session, and the shared groups."""
 
-    __slots__ = ("groups", "subscriptions", "topic")
+    __slots__ = ("groups", "has_no_local", "subscriptions", "topic")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Route:
         self.topic = topic
         self.subscriptions = subscriptions
         self.groups = groups
+        self.has_no_local = any(each.no_local for each in subscriptions)
 
 
 class Router:
@@ -60,7 +61,8 @@ class Router:
         self._tree: TopicTree[Subscription] = TopicTree()
         self._shared: TopicTree[ShareGroup[Subscription]] = TopicTree()
         self._groups: dict[tuple[str, str], ShareGroup[Subscription]] = {}
-        # By topic name as it stands on the wire. What is here is a good name, open to clients.
+        # By topic name as it stands on the wire, its length in front. What is here is a good name,
+        # open to clients.
         self.known: dict[bytes, Route] = {}
         self._weight = 0  # receivers in `known`, or a few more
         self.shared_count = 0  # how many subscriptions are shared ones
@@ -97,7 +99,7 @@ class Router:
         """The receivers of a topic; checks the topic name when it meets it first. Raises
         ProtocolViolation.
         """
-        name = topic.encode()
+        name = encode_string(topic)
         route = self.known.get(name)
         if route is None:
             check_topic(topic, self._max_levels)
@@ -105,26 +107,35 @@ class Router:
             self._remember(name, route)
         return route
 
-    def deliver(self, publication: Publication, publisher: Session | None = None) -> int:
-        """Offer a message to everyone who wants it; return how many subscriptions matched."""
-        return self.spread(publication, self.route(publication.topic), publisher)
-
-    def spread(
-        self, publication: Publication, route: Route, publisher: Session | None = None
-    ) -> int:
-        """Offer a message to the receivers of a known route; see `deliver`."""
+    def spread(self, publication: Publication, route: Route) -> int:
+        """Offer a message to the receivers of its route; return how many there are."""
         receivers = 0
-        for subscription in route.subscriptions:
-            if subscription.no_local and subscription.session is publisher:  # [MQTT-3.8.3-3]
-                if subscription.own is None:
+        publisher = publication.publisher
+        for each in route.subscriptions:
+            subscription = each
+            if each.no_local and each.session.client_id == publisher:  # [MQTT-3.8.3-3]
+                if each.own is None:
                     continue
-                subscription.own.session.offer(publication, subscription.own)
-            else:
-                subscription.session.offer(publication, subscription)
+                subscription = each.own
+            subscription.session.offer(publication, subscription)
             receivers += 1
         for group in route.groups:
             receivers += self._deliver_shared(group, publication)
         return receivers
+
+    def spread_run(self, messages: list[Publication], route: Route) -> int:
+        """Offer several messages of one publisher and topic, to each receiver all at once.
+
+        Returns how many receivers the last one has; see `spread`.
+        """
+        receivers = 0
+        if len(messages) == 1 or route.groups or route.has_no_local:
+            for message in messages:
+                receivers = self.spread(message, route)
+            return receivers
+        for subscription in route.subscriptions:
+            subscription.session.offer_run(messages, subscription)
+        return len(route.subscriptions)
 
     def pass_on(self, outgoing: Outgoing) -> bool:
         """Give a message of a shared subscription whose session ended to another member; False when
@@ -163,7 +174,7 @@ class Router:
         """Drop the cached answers that a change of this filter makes wrong."""
         known = self.known
         if not is_wildcard(topic_filter):
-            known.pop(topic_filter.encode(), None)
+            known.pop(encode_string(topic_filter), None)
         elif len(known) > FEW_ROUTES:
             known.clear()
         else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from broker.connection.connection import Connection
     from broker.connection.ports import Packets, RunHandler, Traffic
     from broker.engine.publishing import Publishing
-    from broker.engine.router import Router
+    from broker.engine.router import Route, Router
 
 QOS_0, QOS_1, QOS_2 = 0x30, 0x32, 0x34  # the first byte of a PUBLISH without DUP and RETAIN
 PUBACK = 0x40
@@ -50,49 +50,25 @@ class Runs:
         self.table: dict[int, RunHandler] = dict.fromkeys(plain, self.on_publishes)
         self.table[PUBACK] = self.on_pubacks
 
-    def on_publishes(  # noqa: C901, PLR0915  one loop: a call for every message is 3 % of the load
-        self, connection: Connection, data: bytes, packets: Packets, at: int
-    ) -> int:
-        """Handle `packets[at]` and the plain ones like it that follow; return where they end."""
-        first = packets[at][0]
-        header = SUCCESS.get(first)  # None for QoS 0, which is not acknowledged
-        is_5 = connection.version == MQTT_5
-        session, client_id = connection.session, connection.client_id
-        known, spread = self._router.known, self._router.spread
-        is_new = self._publishing.is_new
-        count = size = 0
-        replies: list[bytes] = []
-        try:
-            for kind, start, end in packets[at : at + LONGEST_RUN]:
-                if kind != first or end - start < SHORTEST:
-                    break
-                body = start + 2 + (data[start] << 8 | data[start + 1])
-                route = known.get(data[start + 2 : body])
-                if header is not None:
-                    body += 2
-                if route is None or body >= end or (is_5 and data[body]):
-                    break
-                begin = start - 2 if end - start < LONG else packet_start(start, end)
-                message = from_frame(route.topic, client_id, data[begin:end], body - begin, is_5)
-                count += 1
-                size += end - begin
-                if header is None:
-                    spread(message, route, session)
-                    continue
-                packet_id = data[body - 2 : body]
-                if packet_id == NO_ID:
-                    raise misuse("MQTT-2.2.1-3", "packet identifier 0")
-                is_again = first == QOS_2 and not is_new(connection, _number(packet_id))
-                if is_again or spread(message, route, session) or not is_5:
-                    replies.append(header + packet_id)
-                else:
-                    replies.append(_nobody(message.qos, packet_id))
-        finally:  # what was taken over is acknowledged, whatever came after it
-            self._traffic.publish_received += count
-            self._traffic.publish_bytes_received += size
-            if replies:
-                connection.send_all(replies)
-        return at + count if count else self._one_by_itself(connection, data, packets, at)
+    def on_publishes(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
+        """Handle `packets[at]` and the plain ones of its topic after it; return where they end."""
+        messages, route = self._read(connection, data, packets, at)
+        if route is None:
+            first, start, end = packets[at]
+            self._publishing.on_publish(connection, first, data, start, end)
+            return at + 1
+        last = at + len(messages) - 1
+        traffic = self._traffic
+        traffic.publish_received += len(messages)
+        traffic.publish_bytes_received += sum([each.size for each in messages])
+        if packets[at][0] == QOS_0:
+            if last == at:
+                self._router.spread(messages[0], route)
+            else:
+                self._router.spread_run(messages, route)
+        else:
+            self._deliver_and_reply(connection, messages, route)
+        return last + 1
 
     def on_pubacks(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
         """Handle `packets[at]` and the short PUBACKs that follow; return where they end."""
@@ -115,16 +91,61 @@ class Runs:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _one_by_itself(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
-        """Handle a message that is not plain; return where the next one is."""
+    def _read(
+        self, connection: Connection, data: bytes, packets: Packets, at: int
+    ) -> tuple[list[Publication], Route | None]:
+        """Read plain messages of one topic until something else comes; no route: there is none."""
+        messages: list[Publication] = []
         first, start, end = packets[at]
-        self._publishing.on_publish(connection, first, data, start, end)
-        return at + 1
+        if end - start < SHORTEST:
+            return messages, None
+        topic = data[start : start + 2 + (data[start] << 8 | data[start + 1])]
+        route = self._router.known.get(topic)
+        if route is None:
+            return messages, None
+        is_5 = connection.version == MQTT_5
+        client_id = connection.client_id
+        skip = len(topic) if first == QOS_0 else len(topic) + 2  # a packet id follows
+        for kind, start, end in packets[at:] if at else packets:
+            body = start + skip
+            if kind != first or body >= end or not data.startswith(topic, start):
+                break
+            if is_5 and data[body]:
+                break
+            begin = start - 2 if end - start < LONG else packet_start(start, end)
+            frame = data[begin:end]
+            messages.append(from_frame(route.topic, client_id, frame, body - begin, is_5))
+        return messages, route if messages else None
+
+    def _deliver_and_reply(
+        self, connection: Connection, messages: list[Publication], route: Route
+    ) -> None:
+        """Pass on QoS 1 or 2 messages and acknowledge each, in order [MQTT-4.6.0-2]."""
+        packet_ids = [each.received_id for each in messages]
+        if NO_ID in packet_ids:
+            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
+        first = messages[0].first
+        if first == QOS_2:
+            messages = self._new_ones(connection, messages, packet_ids)
+        reached = self._router.spread_run(messages, route) if messages else 1
+        if reached or connection.version != MQTT_5:
+            header = SUCCESS[first]
+            connection.send_all([header + each for each in packet_ids])
+        else:
+            connection.send_all([_nobody(first, each) for each in packet_ids])
+
+    def _new_ones(
+        self, connection: Connection, messages: list[Publication], packet_ids: list[bytes]
+    ) -> list[Publication]:
+        """The QoS 2 messages that come for the first time [MQTT-4.3.3-10]."""
+        is_new = self._publishing.is_new
+        pairs = zip(messages, packet_ids, strict=True)
+        return [each for each, number in pairs if is_new(connection, _number(number))]
 
 
-def _nobody(qos: int, packet_id: bytes) -> bytes:
+def _nobody(first: int, packet_id: bytes) -> bytes:
     """The answer that says: taken, but nobody is subscribed."""
-    kind = Puback if qos == 1 else Pubrec
+    kind = Puback if first == QOS_1 else Pubrec
     return encode(kind(_number(packet_id), ReasonCode.NO_MATCHING_SUBSCRIBERS), MQTT_5)
 
 

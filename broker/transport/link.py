@@ -97,7 +97,7 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The transport's buffer is nearly empty."""
         if self._connection is not None:
-            self._connection.go_on()
+            self._connection.go_on(self._hub.now())
             self.flush()
 
     # -- what the connection calls (Sink) ---------------------------------------------------------

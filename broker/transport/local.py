@@ -50,7 +50,7 @@ class LocalLink:
     def go_on(self) -> None:
         """Take what waits."""
         self._taking = True
-        self._connection.go_on()
+        self._connection.go_on(self._hub.now())
         self.wake()
 
     def disconnect(self) -> None:

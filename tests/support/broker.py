@@ -256,7 +256,7 @@ class MemoryClient:
 
     def resume_reading(self) -> None:
         self.reading = True
-        self.connection.go_on()
+        self.connection.go_on(self.broker.now)
         self.flush()
         self.broker.flush()
 
