@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
+    from broker.session.subscription import Subscription
 
 LAST_PACKET_ID = 65_535
 QOS_2 = 0x04  # the bit in a PUBLISH packet's first byte that only QoS 2 sets
@@ -61,6 +63,25 @@ class Inflight:
         self._last_id = packet_id
         published[packet_id] = outgoing
         return packet_id
+
+    def start_run(
+        self, messages: list[Publication], subscription: Subscription, first: int, window: int
+    ) -> list[int]:
+        """Take packet ids for several messages, all or none; see `start`."""
+        published = self.published
+        released = self.released
+        if len(published) + len(released) + len(messages) > window:
+            return []
+        packet_ids = []
+        packet_id = self._last_id
+        for message in messages:
+            packet_id += 1
+            while packet_id > LAST_PACKET_ID or packet_id in published or packet_id in released:
+                packet_id = packet_id + 1 if packet_id < LAST_PACKET_ID else 1
+            published[packet_id] = (message, subscription, first)
+            packet_ids.append(packet_id)
+        self._last_id = packet_id
+        return packet_ids
 
     def abandon(self, packet_id: int) -> None:
         """Forget a message that could not be sent at all."""

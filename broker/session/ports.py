@@ -30,6 +30,15 @@ class Carrier(Protocol):
         """
         ...
 
+    def send_run(
+        self, messages: list[Publication], first: int, packet_ids: list[int] | None
+    ) -> bool:
+        """Send several PUBLISHes, all or none; False when they must be sent one by one.
+
+        `packet_ids` is None for QoS 0.
+        """
+        ...
+
     def send_pubrel(self, packet_id: int) -> None:
         """Send a PUBREL."""
         ...

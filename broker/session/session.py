@@ -107,6 +107,12 @@ class Session:
         elif not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
             inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
+    def offer_run(self, messages: list[Publication], subscription: Subscription) -> None:
+        """Deliver several messages with the same first byte, without RETAIN; see `offer`."""
+        if not self._send_run(messages, subscription):
+            for message in messages:
+                self.offer(message, subscription)
+
     def replay(self, retained: Iterator[Outgoing]) -> None:
         """Send retained messages as fast as the client takes them, before anything newer."""
         if self._replays is None:
@@ -325,6 +331,28 @@ class Session:
             ):
                 inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
         return True
+
+    def _send_run(self, messages: list[Publication], subscription: Subscription) -> bool:
+        """Send all at once, if there is room for all and nothing is special about any."""
+        carrier = self.carrier
+        if carrier is None or carrier.blocked or self.queueing or subscription.identifiers:
+            return False
+        first = messages[0].first
+        if first >> 1 & 3 > subscription.qos:  # [MQTT-3.8.4-8]
+            first = PUBLISH | subscription.qos << 1
+        if first < QOS_1:
+            return carrier.send_run(messages, first, None)
+        inflight = self._inflight
+        if inflight is None:
+            inflight = self._inflight = Inflight()
+        packet_ids = inflight.start_run(messages, subscription, first, self.window)
+        if not packet_ids:
+            return False
+        is_sent = carrier.send_run(messages, first, packet_ids)
+        if not is_sent:
+            for packet_id in packet_ids:
+                inflight.abandon(packet_id)
+        return is_sent
 
     def _keep(self, outgoing: Outgoing) -> None:
         backlog = self._backlog

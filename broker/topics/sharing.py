@@ -93,7 +93,7 @@ class ShareGroup(Generic[V]):
     ) -> V | None:
         """The value of the member that gets this message; None when the group is empty.
 
-        `is_ready(value)` is READY, FULL, OFFLINE or HOPELESS; `load(value)`, its messages in flight,
+        `is_ready(value)` is READY, FULL, OFFLINE or HOPELESS; `load(value)`, what it
         matters to `least_inflight`.
         """
         if not self.members:

@@ -38,24 +38,20 @@ class WebSocketTunnel:
 
     def __init__(self, path: str, largest_message: int) -> None:
         self._path = path
+        self._is_broken = False
         self._protocol = ServerProtocol(
             select_subprotocol=choose_subprotocol, max_size=largest_message, logger=_logger
         )
 
     def receive(self, data: bytes) -> bytes:
-        """Return the MQTT bytes that a read of the socket brought."""
-        self._protocol.receive_data(data)
-        received = []
-        for event in self._protocol.events_received():
-            if isinstance(event, Request):
-                self._shake_hands(event)
-            elif isinstance(event, Frame):
-                if event.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]; what follows is not MQTT either
-                    self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
-                    break
-                if event.opcode in DATA:
-                    received.append(event.data)
-        return b"".join(received)
+        """Return the MQTT bytes that a read of the socket brought. Never raises."""
+        if self._is_broken:
+            return b""
+        try:
+            return self._received(data)
+        except Exception:  # noqa: BLE001  some garbage makes the library itself stumble: hang up
+            self._is_broken = True
+            return b""
 
     def wrap(self, data: bytes) -> bytes:
         """Return the socket bytes that carry `data` in one binary frame."""
@@ -76,7 +72,22 @@ class WebSocketTunnel:
     @property
     def is_over(self) -> bool:
         """Whether the peer must be disconnected."""
-        return self._protocol.close_expected() or self._protocol.state is State.CLOSED
+        protocol = self._protocol
+        return self._is_broken or protocol.close_expected() or protocol.state is State.CLOSED
+
+    def _received(self, data: bytes) -> bytes:
+        self._protocol.receive_data(data)
+        received = []
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._shake_hands(event)
+            elif isinstance(event, Frame):
+                if event.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]; what follows is not MQTT either
+                    self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
+                    break
+                if event.opcode in DATA:
+                    received.append(event.data)
+        return b"".join(received)
 
     def _shake_hands(self, request: Request) -> None:
         if self._path not in {ANY_PATH, request.path.partition("?")[0]}:
