@@ -127,7 +127,7 @@ class Connection:
         """Handle what a read brought; `b""` says that the link is gone. Never raises."""
         self._clock.now = self.last_received = now
         if not data:
-            self.attempt(lambda: self._host.on_lost(self))
+            self.attempt(self._lose)
             return
         traffic = self._traffic
         traffic.bytes_received += len(data)
@@ -366,6 +366,9 @@ class Connection:
         self.sink.abort()
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _lose(self) -> None:
+        self._host.on_lost(self)
 
     def _handle_held(self) -> None:
         held, self._held = self._held, None
