@@ -17,7 +17,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from websockets.typing import Subprotocol
 
@@ -45,18 +45,14 @@ class WebSocketTunnel:
 
     def receive(self, data: bytes) -> bytes:
         """Return the MQTT bytes that a read of the socket brought. Never raises."""
-        if self._is_broken:
-            return b""
-        try:
-            return self._received(data)
-        except Exception:  # noqa: BLE001  some garbage makes the library itself stumble: hang up
-            self._is_broken = True
-            return b""
+        received: list[bytes] = []
+        self._try(self._take, data, received)
+        return b"".join(received)
 
     def wrap(self, data: bytes) -> bytes:
         """Return the socket bytes that carry `data` in one binary frame."""
         if self._protocol.state is State.OPEN:
-            self._protocol.send_binary(data)
+            self._try(self._protocol.send_binary, data)
         return self.data_to_send()
 
     def data_to_send(self) -> bytes:
@@ -66,7 +62,7 @@ class WebSocketTunnel:
     def close(self) -> bytes:
         """End the WebSocket in good order."""
         if self._protocol.state is State.OPEN:
-            self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
+            self._try(self._protocol.send_close, CloseCode.NORMAL_CLOSURE)
         return self.data_to_send()
 
     @property
@@ -75,19 +71,26 @@ class WebSocketTunnel:
         protocol = self._protocol
         return self._is_broken or protocol.close_expected() or protocol.state is State.CLOSED
 
-    def _received(self, data: bytes) -> bytes:
+    def _try(self, step: Callable[..., None], *arguments: object) -> None:
+        """Some garbage makes the library itself stumble, then or later: that ends the WebSocket."""
+        if self._is_broken:
+            return
+        try:
+            step(*arguments)
+        except Exception:  # noqa: BLE001  whatever it is, hanging up is the answer
+            self._is_broken = True
+
+    def _take(self, data: bytes, received: list[bytes]) -> None:
         self._protocol.receive_data(data)
-        received = []
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._shake_hands(event)
             elif isinstance(event, Frame):
                 if event.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]; what follows is not MQTT either
                     self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
-                    break
+                    return
                 if event.opcode in DATA:
-                    received.append(event.data)
-        return b"".join(received)
+                    received.append(bytes(event.data))
 
     def _shake_hands(self, request: Request) -> None:
         if self._path not in {ANY_PATH, request.path.partition("?")[0]}:

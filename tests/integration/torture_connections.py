@@ -35,13 +35,15 @@ class Torture:
         self.outcomes: Counter[str] = Counter()
         self.inside: list[asyncio.StreamWriter] = []
         self.slowest = 0.0  # seconds that an insider waited for the answer to his ping
+        self._is_over = False
         self._gate = asyncio.Semaphore(AT_A_TIME)
 
     async def run(self, attempts: int) -> None:
         insiders = [await self._dial(f"insider{n}") for n in range(INSIDERS)]
         watch = asyncio.create_task(self._watch(insiders))
         await asyncio.gather(*(self._attempt(n) for n in range(attempts)))
-        watch.cancel()
+        self._is_over = True
+        await watch
         for _, reader, writer in insiders:
             writer.write(PING)
             assert await reader.readexactly(2) == PONG, "an insider was harmed"
@@ -51,7 +53,7 @@ class Torture:
     async def _watch(
         self, insiders: list[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]
     ) -> None:
-        while True:
+        while not self._is_over:
             for _, reader, writer in insiders:
                 began = time.monotonic()
                 writer.write(PING)
