@@ -14,7 +14,7 @@ from broker.packets.properties import Property
 from broker.packets.publication import Publication, travelling_properties
 from broker.packets.reader import packet_start
 from broker.packets.types import Puback, Pubcomp, Publish, Pubrec, Pubrel
-from broker.session.inflight import Step
+from broker.session.inflight import LAST_PACKET_ID, Step
 
 if TYPE_CHECKING:
     from broker.clock import Clock
@@ -159,6 +159,14 @@ class Publishing:
             session.release(packet_id)  # it was not taken, so its repetition is no repetition
             raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
         return is_new
+
+    def quota(self, connection: Connection) -> int:
+        """How many new QoS 2 messages the client may send now [MQTT-3.3.4-7]."""
+        session = connection.session
+        assert session is not None
+        if connection.version != MQTT_5:
+            return LAST_PACKET_ID
+        return max(0, self._policy.receive_maximum - session.unreleased)
 
     def acknowledge(
         self, connection: Connection, qos: int, packet_id: int, reason: ReasonCode

@@ -53,7 +53,9 @@ class Runs:
     def on_publishes(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
         """Handle `packets[at]` and the plain ones of its topic after it; return where they end."""
         messages, route = self._read(connection, data, packets, at)
-        if route is None:
+        if packets[at][0] != QOS_0:
+            messages = messages[: self._acceptable(connection, messages)]
+        if route is None or not messages:
             first, start, end = packets[at]
             self._publishing.on_publish(connection, first, data, start, end)
             return at + 1
@@ -77,12 +79,12 @@ class Runs:
             if first != PUBACK or end - start != SHORT:
                 break
             packet_ids.append(data[start] << 8 | data[start + 1])
+        if 0 in packet_ids:  # what came before it counts
+            del packet_ids[packet_ids.index(0) :]
         if not packet_ids:
             first, start, end = packets[at]
             self._publishing.on_puback(connection, first, data, start, end)
             return at + 1
-        if 0 in packet_ids:
-            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
         session = connection.session
         assert session is not None
         if session.on_pubacks(packet_ids) is Step.MISMATCH:
@@ -106,7 +108,7 @@ class Runs:
         is_5 = connection.version == MQTT_5
         client_id = connection.client_id
         skip = len(topic) if first == QOS_0 else len(topic) + 2  # a packet id follows
-        for kind, start, end in packets[at:] if at else packets:
+        for kind, start, end in packets[at : at + LONGEST_RUN]:
             body = start + skip
             if kind != first or body >= end or not data.startswith(topic, start):
                 break
@@ -115,15 +117,23 @@ class Runs:
             begin = start - 2 if end - start < LONG else packet_start(start, end)
             frame = data[begin:end]
             messages.append(from_frame(route.topic, client_id, frame, body - begin, is_5))
-        return messages, route if messages else None
+        return messages, route
+
+    def _acceptable(self, connection: Connection, messages: list[Publication]) -> int:
+        """How many of these QoS 1 or 2 messages nothing can be wrong with: they come before one
+        without a packet id, and before the client's quota is used up [MQTT-3.3.4-7].
+        """
+        packet_ids = [each.received_id for each in messages]
+        count = packet_ids.index(NO_ID) if NO_ID in packet_ids else len(messages)
+        if count and messages[0].first == QOS_2:
+            return min(count, self._publishing.quota(connection))
+        return count
 
     def _deliver_and_reply(
         self, connection: Connection, messages: list[Publication], route: Route
     ) -> None:
         """Pass on QoS 1 or 2 messages and acknowledge each, in order [MQTT-4.6.0-2]."""
         packet_ids = [each.received_id for each in messages]
-        if NO_ID in packet_ids:
-            raise misuse("MQTT-2.2.1-3", "packet identifier 0")
         first = messages[0].first
         if first == QOS_2:
             messages = self._new_ones(connection, messages, packet_ids)

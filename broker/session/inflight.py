@@ -110,20 +110,18 @@ class Inflight:
         return Step.DONE
 
     def on_pubacks(self, packet_ids: list[int]) -> Step:
-        """Several of them; MISMATCH when one was for a QoS 2 message."""
-        step = Step.DONE
+        """Several of them; MISMATCH at the first that is for a QoS 2 message."""
         published = self.published
         for packet_id in packet_ids:
             outgoing = published.get(packet_id)
             if outgoing is None:
                 continue
             if outgoing[2] & QOS_2:
-                step = Step.MISMATCH
-                continue
+                return Step.MISMATCH
             del published[packet_id]
             if self.unsent:
                 self.unsent.pop(packet_id, None)
-        return step
+        return Step.DONE
 
     def on_pubrec(self, packet_id: int, refused: bool) -> Step:
         """The client owns a QoS 2 message: from here on only PUBREL is sent [MQTT-4.3.3-4]
