@@ -19,13 +19,16 @@ from broker.packets.types import Puback, Pubrec
 from broker.session.inflight import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.connection.connection import Connection
     from broker.connection.ports import Packets, RunHandler, Traffic
     from broker.engine.publishing import Publishing
     from broker.engine.router import Route, Router
+    from broker.session.session import Session
 
 QOS_0, QOS_1, QOS_2 = 0x30, 0x32, 0x34  # the first byte of a PUBLISH without DUP and RETAIN
-PUBACK = 0x40
+PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 SUCCESS = {QOS_1: b"\x40\x02", QOS_2: b"\x50\x02"}  # the answer's header; the packet id follows
 SHORT = 2  # the length of an acknowledgement that has a packet id and no reason
 NO_ID = b"\0\0"
@@ -33,6 +36,27 @@ LONGEST_RUN = 64  # packets; a slice of all that are left, for each of them, wou
 SHORTEST = 3  # a topic of one character
 
 from_frame = Publication.from_frame
+
+
+def _owned(session: Session, packet_id: int) -> bool:
+    return session.on_pubrec(packet_id, False) is Step.RELEASE
+
+
+def _released(session: Session, packet_id: int) -> bool:
+    return session.release(packet_id)
+
+
+def _done(session: Session, packet_id: int) -> bool:
+    return session.on_pubcomp(packet_id) is Step.DONE
+
+
+# The later steps of a QoS 2 exchange that goes as it should: what a packet does to the session
+# (False: it does not fit), and the header of the answer.
+STEPS: dict[int, tuple[Callable[[Session, int], bool], bytes]] = {
+    PUBREC: (_owned, b"\x62\x02"),
+    PUBREL: (_released, b"\x70\x02"),
+    PUBCOMP: (_done, b""),
+}
 
 
 class Runs:
@@ -49,6 +73,7 @@ class Runs:
         plain = (QOS_0, QOS_1, QOS_2)[: highest_qos + 1]
         self.table: dict[int, RunHandler] = dict.fromkeys(plain, self.on_publishes)
         self.table[PUBACK] = self.on_pubacks
+        self.table.update(dict.fromkeys(STEPS, self.on_steps))
 
     def on_publishes(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
         """Handle `packets[at]` and the plain ones of its topic after it; return where they end."""
@@ -90,6 +115,31 @@ class Runs:
         if session.on_pubacks(packet_ids) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBACK for a QoS 2 message")
         return at + len(packet_ids)
+
+    def on_steps(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:
+        """Handle `packets[at]`, a later step of a QoS 2 exchange, and those like it that follow;
+        return where they end.
+        """
+        first = packets[at][0]
+        take, header = STEPS[first]
+        session = connection.session
+        assert session is not None
+        count = 0
+        replies: list[bytes] = []
+        for kind, start, end in packets[at : at + LONGEST_RUN]:
+            if kind != first or end - start != SHORT:
+                break
+            if not take(session, data[start] << 8 | data[start + 1]):
+                break
+            count += 1
+            if header:
+                replies.append(header + data[start:end])
+        connection.send_all(replies)
+        if count:
+            return at + count
+        _, start, end = packets[at]
+        connection.handlers[first >> 4](connection, first, data, start, end)
+        return at + 1
 
     # -- helpers ----------------------------------------------------------------------------------
 
