@@ -217,6 +217,11 @@ class Connection:
         """Whether enough for this turn waits: a long backlog must not hold up the others."""
         return self._outbox_size >= CHUNK
 
+    def next_turn(self) -> None:
+        """Be `drained` at the end of the next loop turn, also with nothing to send."""
+        if not self._outbox:
+            self.sink.wake()
+
     @property
     def stalled(self) -> bool:
         """Whether the peer has not taken a byte for as long as is allowed."""

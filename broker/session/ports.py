@@ -18,6 +18,10 @@ class Carrier(Protocol):
         """Whether there is enough to send for now; `pump` is called again when it is gone."""
         ...
 
+    def next_turn(self) -> None:
+        """Call `pump` again when others have had their turn."""
+        ...
+
     def send_publication(
         self,
         publication: Publication,

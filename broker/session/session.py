@@ -114,7 +114,10 @@ class Session:
                 self.offer(message, subscription)
 
     def replay(self, retained: Iterator[Outgoing]) -> None:
-        """Send retained messages as fast as the client takes them, before anything newer."""
+        """Send retained messages as fast as the client takes them, before anything newer.
+
+        Looking for them may take a while, so that is done once in a turn of the loop.
+        """
         if self._replays is None:
             self._replays = deque()
         if len(self._replays) >= MOST_REPLAYS:
@@ -122,7 +125,8 @@ class Session:
             return
         self._replays.append(retained)
         self.holding = self.queueing = True
-        self.pump()
+        if self.carrier is not None:
+            self.carrier.next_turn()
 
     def pump(self) -> None:
         """Send what waits, until the client's window or its outbox is full."""
@@ -382,11 +386,14 @@ class Session:
         """Take the next message that may be sent now; None when there is none."""
         if self.in_flight >= self.window:
             return None
-        while self._replays:
+        if self._replays:
             outgoing = next(self._replays[0], None)
             if outgoing is not None:
                 return outgoing
             self._replays.popleft()
+            if self._replays and self.carrier is not None:
+                self.carrier.next_turn()
+                return None
         return self._next_in_backlog()
 
     def _next_in_backlog(self) -> Outgoing | None:

@@ -116,7 +116,7 @@ class Link(asyncio.Protocol):
         data = connection.data_to_send()
         if data:
             self._transport.write(data if self._tunnel is None else self._tunnel.wrap(data))
-            connection.drained()
+        connection.drained()
 
     def unsent(self) -> int:
         """See Sink."""

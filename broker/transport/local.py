@@ -75,7 +75,7 @@ class LocalLink:
         data = self._connection.data_to_send()
         if data:
             self._hub.loop.call_soon(self._on_data, data)
-            self._connection.drained()
+        self._connection.drained()
 
     def unsent(self) -> int:
         """See Sink."""

@@ -242,10 +242,9 @@ class MemoryClient:
         if self.connection.paused or self.is_closed:
             return
         data = self.connection.data_to_send()
-        if not data:
-            return
-        self._arrive(data)
-        if not self.reading:
+        if data:
+            self._arrive(data)
+        if data and not self.reading:
             self.connection.pause(self.broker.now)
         self.connection.drained()
 

@@ -22,6 +22,7 @@ from broker.packets.types import (
     Unsuback,
     Unsubscribe,
 )
+from broker.topics.retained import RetainedMessages
 from tests.support.authentication import Ponderer
 from tests.support.broker import MemoryBroker, MemoryClient, will
 
@@ -249,6 +250,33 @@ def test_one_filter_a_hundred_thousand_times_does_not_hold_as_many_replays() -> 
     session = broker.engine.sessions.get("x")
     assert session is not None
     assert len(session._replays or ()) <= broker.engine.policy.max_subscriptions_per_client
+
+
+def test_many_wildcards_over_many_retained_messages_leave_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = MemoryBroker()
+    broker.connect("p").publish("t", b"x", retain=True)
+    client = broker.connect("x")
+    searches: list[str] = []
+    match = RetainedMessages.match
+
+    def search(self: RetainedMessages[object], topic_filter: str) -> list[tuple[str, object]]:
+        searches.append(topic_filter)
+        return match(self, topic_filter)
+
+    monkeypatch.setattr(RetainedMessages, "match", search)
+    requests = [SubscriptionRequest(f"+/{number}") for number in range(50)]
+    client.connection.receive(encode(Subscribe(1, requests), 5), broker.now)
+    assert searches == []
+    turns = 0
+    while broker.touched:
+        touched, broker.touched = broker.touched, []
+        for each in touched:
+            each.flush()
+        turns += 1
+    assert len(searches) == 50
+    assert turns >= 49
 
 
 def test_the_cache_of_routes_is_bounded_in_receivers() -> None:
