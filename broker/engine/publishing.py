@@ -185,15 +185,12 @@ class Publishing:
     # -- messages from elsewhere ------------------------------------------------------------------
 
     def publish(self, publication: Publication) -> ReasonCode:
-        """Retain a message if it says so, and pass it on to everyone who wants it.
-
-        Returns SUCCESS, NO_MATCHING_SUBSCRIBERS, or QUOTA_EXCEEDED when there is no room to retain
-        it.
+        """Retain a message if it says so and there is room, and pass it on to everyone who wants
+        it; return SUCCESS or NO_MATCHING_SUBSCRIBERS.
         """
         route = self._router.route(publication.topic)  # a bad name must not be retained either
         if publication.retain and not self._retention.store(publication):
             self._traffic.lose("retained_full")
-            return ReasonCode.QUOTA_EXCEEDED
         if self._router.spread(publication, route):
             return ReasonCode.SUCCESS
         return ReasonCode.NO_MATCHING_SUBSCRIBERS
@@ -253,6 +250,10 @@ class Publishing:
             self._expiry(properties.get(Property.MESSAGE_EXPIRY_INTERVAL)) if properties else None,
             connection.client_id,
         )
+        is_told = packet.qos and connection.version == MQTT_5
+        if packet.retain and is_told and not self._retention.has_room(publication):
+            self._traffic.lose("retained_full")
+            return ReasonCode.QUOTA_EXCEEDED
         return self.publish(publication)
 
     def _refusal(self, connection: Connection, packet: Publish) -> ReasonCode | None:

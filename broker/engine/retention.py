@@ -40,22 +40,30 @@ class Retention:
 
     def store(self, publication: Publication) -> bool:
         """Replace, erase or add a topic's message [MQTT-3.3.1-5] [MQTT-3.3.1-7]; False when there
-        is no room for it. What has expired makes room.
+        is no room for it: then the topic has none, as an old one would be wrong.
         """
-        self._forget_expired()
         if not publication.payload:  # [MQTT-3.3.1-6]
             self._forget(self._messages.delete(publication.topic))
             return True
-        old = self._messages.get(publication.topic)
-        if not self._has_room(publication, old):
-            if not publication.qos:  # [3.1.1:MQTT-3.3.1-7]
-                self._forget(self._messages.delete(publication.topic))
+        if not self.has_room(publication):  # [3.1.1:MQTT-3.3.1-7]
+            self._forget(self._messages.delete(publication.topic))
             return False
         self._forget(self._messages.set(publication.topic, publication))
         self.size += publication.size
         if publication.expires_at is not None:
             self._note_expiry(publication.expires_at, publication.topic)
         return True
+
+    def has_room(self, publication: Publication) -> bool:
+        """Whether the message can be stored, or erases one; what has expired makes room."""
+        if not publication.payload:
+            return True
+        self._forget_expired()
+        old = self._messages.get(publication.topic)
+        freed = 0 if old is None else old.size
+        if self.size - freed + publication.size > self._max_size:
+            return False
+        return old is not None or len(self._messages) < self._max_messages
 
     def replay(self, subscription: Subscription) -> Iterator[Outgoing]:
         """The messages that match a new subscription, looked for when the first one is asked for
@@ -91,12 +99,6 @@ class Retention:
             held = self._messages.get(topic)
             if held is not None and held.expired(now):
                 self._forget(self._messages.delete(topic))
-
-    def _has_room(self, publication: Publication, old: Publication | None) -> bool:
-        freed = 0 if old is None else old.size
-        if self.size - freed + publication.size > self._max_size:
-            return False
-        return old is not None or len(self._messages) < self._max_messages
 
     def _forget(self, old: Publication | None) -> None:
         if old is not None:

@@ -27,6 +27,7 @@ _ALIAS = bytes((Property.TOPIC_ALIAS,))
 _EXPIRY = bytes((Property.MESSAGE_EXPIRY_INTERVAL,))
 _IDENTIFIER = bytes((Property.SUBSCRIPTION_IDENTIFIER,))
 
+MOST_SHAPES = 4  # each holds a payload: a fan-out needs few at a time, a retained message none
 _NO_FRAME = 0  # a key that no shape has
 _FOR_MQTT_5 = 0x100  # added to the first byte in the key of a shape
 
@@ -141,6 +142,8 @@ class Publication:
             shapes = self._shapes = {}
         shape = shapes.get(key)
         if shape is None:
+            if len(shapes) == MOST_SHAPES:
+                shapes.clear()
             shape = shapes[key] = self._shape(first, version)
         if packet_id:
             return shape[0] + packet_id.to_bytes(2, "big") + shape[1]
