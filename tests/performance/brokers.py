@@ -112,7 +112,10 @@ def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """On the first core: a child inherits the cores of its parent."""
     os.sched_setaffinity(0, _BROKER_CORE)
     try:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        # As installed: Python compiles a module once, not at every start.
+        environment = {**os.environ}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
     finally:
         os.sched_setaffinity(0, _GENERATOR_CORE)
 
