@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.packets.properties import Properties, Property
-from broker.packets.types import Puback, Publish, Pubrec, Pubrel
+from broker.packets.types import Puback, Pubcomp, Publish, Pubrec, Pubrel
 from tests.support.broker import MemoryBroker, MemoryClient
 
 NAMES = ("one", "two", "three")
@@ -127,6 +127,8 @@ class World:
                     self.unanswered[name].append(packet)
                 elif isinstance(packet, Publish):
                     self.delivered += 1
+                elif isinstance(packet, Pubrel) and not client.is_closed:
+                    client.send(Pubcomp(packet.packet_id))
 
     def check(self) -> None:
         self.look()
@@ -157,3 +159,28 @@ def test_published_is_delivered_in_flight_waiting_or_lost_with_a_reason(
     for name, *arguments in script:
         getattr(world, name)(*arguments)
         world.check()
+
+
+@given(st.lists(actions, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_no_flag_stays_up_once_everybody_reads_and_answers(script: list[tuple[str, ...]]) -> None:
+    world = World()
+    for name, *arguments in script:
+        getattr(world, name)(*arguments)
+    for name in NAMES:
+        world.resume_reading(name)
+    for name in NAMES:
+        client = world.clients[name]
+        if client.is_closed:
+            continue
+        world.look()
+        while world.unanswered[name] or client.received:
+            world.answer(name, 2)
+            world.look()
+        connection, session = client.connection, client.connection.session
+        assert session is not None
+        assert not any((connection.blocked, connection.paused, connection._is_deaf))
+        assert connection._outbox_size == 0
+        assert not any((session.queueing, session.holding, session._pumping))
+        assert (session.waiting, session.in_flight) == (0, 0)
+        assert session.readiness() == 2
