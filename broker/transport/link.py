@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from broker.transport.hub import Hub
 
 LINGER = 5.0  # seconds a closing link may take to send what is left
+LONG_READ = 65_536  # bytes in one read after which others have their turn
 HIGH_WATER = 65_536  # bytes in the transport's buffer at which the peer counts as slow
 
 
@@ -44,7 +45,16 @@ class Link(asyncio.Protocol):
     `describe` tells where a transport comes from; `tunnel` is what wraps MQTT on this socket.
     """
 
-    __slots__ = ("_connection", "_describe", "_hub", "_is_closing", "_transport", "_tunnel")
+    __slots__ = (
+        "_connection",
+        "_describe",
+        "_hub",
+        "_is_closing",
+        "_is_held",
+        "_is_resting",
+        "_transport",
+        "_tunnel",
+    )
 
     _transport: asyncio.Transport
 
@@ -59,6 +69,8 @@ class Link(asyncio.Protocol):
         self._tunnel = tunnel
         self._connection: Connection | None = None
         self._is_closing = False
+        self._is_held = False  # the connection wants to hear nothing at the moment
+        self._is_resting = False  # it has sent much: others have their turn first
 
     # -- what asyncio calls -----------------------------------------------------------------------
 
@@ -76,6 +88,8 @@ class Link(asyncio.Protocol):
         """The peer has sent something."""
         if self._connection is None or self._is_closing:
             return
+        if len(data) >= LONG_READ and not self._is_resting:
+            self._rest()
         if self._tunnel is None:
             self._connection.receive(data, self._hub.now())
         else:
@@ -126,9 +140,10 @@ class Link(asyncio.Protocol):
         """See Sink."""
         if self._is_closing:
             return
+        self._is_held = held
         if held:
             self._transport.pause_reading()
-        else:
+        elif not self._is_resting:
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -147,6 +162,17 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _rest(self) -> None:
+        """Read no more in this turn: a loop may read dozens of times before it looks at others."""
+        self._is_resting = True
+        self._transport.pause_reading()
+        self._hub.loop.call_soon(self._go_on_reading)
+
+    def _go_on_reading(self) -> None:
+        self._is_resting = False
+        if not self._is_held and not self._is_closing:
+            self._transport.resume_reading()
 
     def _receive_through(self, tunnel: Tunnel, data: bytes, connection: Connection) -> None:
         """Handle the MQTT bytes in `data`, after the tunnel has answered for itself."""
