@@ -218,18 +218,27 @@ class Connecting:
     def _decide(
         self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
     ) -> None:
-        if verdict.reason is ReasonCode.SUCCESS:  # others may have come in meanwhile
-            verdict = self._no_room(connection) or verdict
+        if verdict.reason is ReasonCode.SUCCESS:
+            if verdict.username is not None:
+                connection.username = verdict.username
+            # others may have come in meanwhile
+            verdict = self._no_room(connection) or self._claimed(connection) or verdict
         if verdict.reason is not ReasonCode.SUCCESS:
             self.refuse(connection, verdict)
         else:
-            self._accept(connection, packet, verdict, extra)
+            self._accept(connection, packet, extra)
 
-    def _accept(
-        self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
-    ) -> None:
-        if verdict.username is not None:
-            connection.username = verdict.username
+    def _claimed(self, connection: Connection) -> Verdict | None:
+        """Whether the client id is another user's: nobody comes by somebody else's messages, or
+        ends his session, by knowing its name.
+        """
+        session = self._sessions.get(connection.client_id)
+        if session is None or session.username == connection.username:
+            return None
+        why = f"the client id has a session of user {session.username!r}; use another client id"
+        return Verdict(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, why=why)
+
+    def _accept(self, connection: Connection, packet: Connect, extra: Properties) -> None:
         if not connection.client_id:  # [MQTT-3.1.3-6]
             connection.client_id = self._ids()
         session, present = self._session(connection, packet)
@@ -269,7 +278,6 @@ class Connecting:
             return self._sessions.begin(client_id, connection.username), False
         self._sessions.wake(session)
         self._wills.cancel(client_id)  # [MQTT-3.1.3-9]
-        session.username = connection.username
         return session, present
 
     def _end_earlier(self, client_id: str) -> None:

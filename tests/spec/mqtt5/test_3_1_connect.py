@@ -882,3 +882,21 @@ def test_a_resumed_session_goes_first_and_what_the_client_sent_meanwhile_second(
     broker.flush()
     alice.take(Connack)
     assert alice.messages() == [("t", b"1"), ("t", b"2")]
+
+
+@pytest.mark.parametrize("clean_start", [False, True])
+def test_a_session_is_not_given_to_another_user_who_knows_its_client_id(clean_start: bool) -> None:
+    broker = MemoryBroker()
+    forever: Properties = {Property.SESSION_EXPIRY_INTERVAL: 600}
+    owner = broker.connect("meter", username="alice", properties=forever)
+    owner.subscribe("t", 1)
+    stranger = broker.client()
+    answer = stranger.connect("meter", username="mallory", clean_start=clean_start)
+    assert answer is not None
+    assert answer.reason == ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+    assert stranger.is_closed
+    assert not owner.is_closed
+    owner.lose()
+    again = broker.connect("meter", username="alice", clean_start=False, properties=forever)
+    assert again.connack is not None
+    assert again.connack.session_present
