@@ -78,8 +78,8 @@ def test_packets_may_be_cut_into_fragments_anywhere(broker: BrokerProcess, size:
 
 
 async def test_wss_is_served(broker: BrokerProcess, certificates: Certificates) -> None:
-    """With the library's asyncio client: its blocking one uses a TLS socket from two threads at once,
-    and hung in one of 140 connections where this one never did.
+    """With the library's asyncio client: its blocking one uses a TLS socket from two threads at
+    once, and hung in one of 140 connections where this one never did.
     """
     async with connect_async(
         broker.endpoints["wss"].url,
