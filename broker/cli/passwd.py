@@ -13,13 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
-from typing import Any
 
 LONGEST_USER_NAME = 65_535  # bytes: what an MQTT string can hold
-
-# 19 MiB and two passes, OWASP's floor: a thousand clients that come back at once after a power cut
-# must not stall a Raspberry Pi
-ARGON2ID: dict[str, Any] = {"memory_cost": 19_456, "time_cost": 2, "parallelism": 1}
 
 
 class PasswdError(Exception):
@@ -80,6 +75,8 @@ def read_password(options: argparse.Namespace) -> str:
 def hash_password(password: str) -> str:
     """The password as argon2id, with salt and parameters in the text."""
     from argon2 import PasswordHasher
+
+    from broker.auth.passwords import ARGON2ID
 
     return PasswordHasher(**ARGON2ID).hash(password)
 
