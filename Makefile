@@ -69,7 +69,8 @@ $(RUN_READY): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(TEST_READY): pyproject.toml $(RUN_READY)
-	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients
+	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
+		postgres-server=postgresql sqlite3=sqlite3 cc=gcc
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --group test --group check
 	@touch $@
