@@ -9,12 +9,13 @@ is wrong and what would be right. Sizes are in bytes, durations in seconds.
 import re
 import socket
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 ENVIRONMENT_PREFIX = "HELIOGRAPH_"
 COMMAND_LINE = "command line"
@@ -39,6 +40,7 @@ DURATION_UNITS = {
     **dict.fromkeys(("d", "day", "days"), DAY),
     **dict.fromkeys(("w", "week", "weeks"), 7 * DAY),
 }
+INTERVAL_UNITS = {**DURATION_UNITS, "ms": 0.001}
 FLAG_WORDS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -47,6 +49,7 @@ FLAG_WORDS = {
 # scheme -> the port a URL without one means; a Unix socket has none
 DEFAULT_PORTS = {"tcp": 1883, "tls": 8883, "ws": 8080, "wss": 8443, "unix": 0}
 TLS_SCHEMES = frozenset({"tls", "wss"})
+DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg")
 SCHEMES_BY_OTHER_NAMES = {
     "mqtt": "tcp",
     "mqtts": "tls",
@@ -121,12 +124,13 @@ class Quantity:
     low: int
     high: int
     words: Mapping[str, int] = field(default_factory=dict)
+    also: tuple[int, ...] = ()  # good although out of the range
 
     def read(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(f"{show(value)} is not a {self.what}: write {self.examples}")
         amount = self._amount(value) if isinstance(value, str) else value
-        if self.low <= amount <= self.high:
+        if self.low <= amount <= self.high or amount in self.also:
             return amount
         raise ValueError(
             f"{show(value)} is out of range: write {self.examples}, from {self.low} to {self.high}"
@@ -150,6 +154,12 @@ def size(low: int, high: int) -> Quantity:
     return Quantity("size", SIZE_UNITS, 'bytes or a size such as "64 KiB" or "1 MiB"', low, high)
 
 
+def size_or_none(low: int, high: int) -> Quantity:
+    """A number of bytes; 0 means that there is no limit."""
+    examples = '0 for no limit, or a size such as "512 MiB" or "2 GiB"'
+    return Quantity("size", SIZE_UNITS, examples, low, high, also=(0,))
+
+
 def duration(low: int, high: int) -> Quantity:
     """A number of seconds."""
     examples = 'seconds or a duration such as "30 s", "15 min" or "7 days"'
@@ -160,6 +170,34 @@ def expiry() -> Quantity:
     """A number of seconds, or "never"."""
     examples = 'seconds, a duration such as "7 days", or "never"'
     return Quantity("duration", DURATION_UNITS, examples, 0, NEVER, {"never": NEVER})
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Seconds and parts of them, with an optional unit."""
+
+    low: float
+    high: float
+
+    def read(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"{show(value)} is not a duration: {self._good()}")
+        amount = self._amount(value) if isinstance(value, str) else float(value)
+        if self.low <= amount <= self.high:
+            return amount
+        raise ValueError(f"{show(value)} is out of range: {self._good()}")
+
+    def read_text(self, text: str) -> float:
+        return self.read(text)
+
+    def _amount(self, text: str) -> float:
+        parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip().lower(), re.ASCII)
+        if parts is None or parts[2] not in INTERVAL_UNITS:
+            raise ValueError(f"{show(text)} is not a duration: {self._good()}")
+        return float(parts[1]) * INTERVAL_UNITS[parts[2]]
+
+    def _good(self) -> str:
+        return f'write seconds from {self.low:g} to {self.high:g}, such as 0.5 or "500 ms"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +296,87 @@ class FileMode:
         return self.read(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """An MQTT topic filter that is matched against topics: no shared subscription."""
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not value or "\0" in value or len(value.encode()) > 65_535:
+            raise ValueError(f'{show(value)} is not a topic filter: write one such as "sensors/#"')
+        if value.split("/")[0] == "$share":
+            raise ValueError(
+                f"{show(value)} is a shared subscription: write the filter behind the group's name"
+            )
+        self._check_wildcards(value)
+        return value
+
+    def read_text(self, text: str) -> str:
+        return self.read(text)
+
+    def _check_wildcards(self, text: str) -> None:
+        *levels, last = text.split("/")
+        if any("#" in level for level in levels) or ("#" in last and last != "#"):
+            raise ValueError(f'{show(text)}: "#" is a whole level, the last: write "sensors/#"')
+        if any("+" in level and level != "+" for level in (*levels, last)):
+            raise ValueError(f'{show(text)}: "+" is a whole level: write "sensors/+/state"')
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """Where the PostgreSQL database is; empty means SQLite.
+
+    No complaint repeats what was written: a password may be anywhere in a URL with a mistake.
+    """
+
+    def read(self, value: object) -> str:
+        if value == "":
+            return ""
+        if not isinstance(value, str) or not value.isprintable() or "://" not in value:
+            raise ValueError(f"this is not a URL: {GOOD_DATABASE_URL}")
+        scheme = value.partition("://")[0]
+        if scheme not in DATABASE_SCHEMES:
+            shown = show(scheme) if re.fullmatch(r"[\w+]{1,30}", scheme) else "this"
+            raise ValueError(f"{shown} is no database of ours: {GOOD_DATABASE_URL}")
+        _check_database_url(value)
+        return value
+
+    def read_text(self, text: str) -> str:
+        return self.read(text)
+
+
+GOOD_DATABASE_URL = (
+    'write "postgresql://user@host/database" or "postgresql+psycopg://user@host/database", '
+    'or "" for SQLite'
+)
+
+
+def _check_database_url(url: str) -> None:
+    """Refuse what could be read in two ways, and so might show a part of a password as a host."""
+    try:
+        parts = urlsplit(url)
+        readable = parts.port != 0 and parts.netloc.count("@") <= 1 and "#" not in url
+    except ValueError:  # it may quote a password: it is not told, and not chained
+        readable = False
+    if not readable or "@" in parts.path:
+        raise ValueError(
+            "this URL cannot be read: write a port as a number, and /, @, :, ?, # and % in a name "
+            f"or password as %2F, %40, %3A, %3F, %23 and %25; {GOOD_DATABASE_URL}"
+        )
+    if not re.fullmatch(r"/[^/]+", parts.path):
+        raise ValueError(f"the URL names no database: {GOOD_DATABASE_URL}")
+
+
+def redacted(url: str) -> str:
+    """A URL as it may be shown: `***` for its password, whether or not the URL is a good one."""
+    start, mark, rest = url.rpartition("://") if url.count("://") == 1 else ("", "", url)
+    rest = re.sub(r":.*@", ":***@", rest, flags=re.DOTALL)
+    return start + mark + re.sub(r"([?&][^=&]*=)([^&]*)", _without_secret, rest)
+
+
+def _without_secret(pair: re.Match[str]) -> str:
+    return f"{pair[1]}***" if "pass" in unquote(pair[1]).lower() else pair[0]
+
+
 class Address(NamedTuple):
     """A listener's URL in its parts. `path` is a URL's path, or a Unix socket's file."""
 
@@ -306,6 +425,9 @@ def _good_url(scheme: str) -> str:
 
 ANONYMOUS = ("loopback", "always", "never")
 ANONYMOUS_FLAGS: Mapping[object, str] = {True: "always", False: "never"}
+LEVELS = ("strict", "commit", "relaxed", "memory")
+POLICIES = ("reject", "drop_oldest", "drop_newest", "last_value")
+STORE_FILE = "heliograph.db"  # in broker.data_dir
 MANY = 1_000_000_000  # no broker of this kind meets it; it only catches a slip of the finger
 
 
@@ -329,6 +451,44 @@ class BrokerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """[store]: what survives the end of the process, and what an acknowledgement promises.
+
+    `url` may hold a password: show `shown_url` instead.
+    """
+
+    # strict: acknowledged when committed and synced; commit: when committed, which survives the end
+    # of the process but not a power cut; relaxed: at once, written every `relaxed_interval`;
+    # memory: at once, never written
+    level: Annotated[str, Choice(LEVELS)] = "strict"
+    url: Annotated[str, DatabaseUrl()] = ""  # "": SQLite, STORE_FILE in broker.data_dir
+    relaxed_interval: Annotated[float, Interval(0.01, HOUR)] = 1.0
+    max_size: Annotated[int, size_or_none(MIB, 1024 * GIB)] = 0  # of the SQLite file
+    retained_window: Annotated[int, Count(0, MANY)] = (
+        20_000  # above it they are read when asked for
+    )
+    backlog_window: Annotated[int, Count(1, MANY)] = 256  # in memory for one connected session
+
+    @property
+    def shown_url(self) -> str:
+        """`url` without its password; "" for SQLite."""
+        return redacted(self.url)
+
+    def __repr__(self) -> str:
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        shown = {**values, "url": self.shown_url}
+        return f"StoreSettings({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class DurabilitySettings:
+    """One [[durability]]: the level of the topics that match; of several the first counts."""
+
+    filter: Annotated[str, Filter()]
+    level: Annotated[str, Choice(LEVELS)]
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """[limits]: what one client, and all together, may cost. Sizes in bytes, times in seconds."""
 
@@ -346,8 +506,11 @@ class Limits:
     max_sessions: Annotated[int, Count(1, MANY)] = 100_000
     max_session_expiry: Annotated[int, expiry()] = NEVER
     session_expiry_3_1_1: Annotated[int, expiry()] = 7 * DAY  # of clean session 0, which names none
-    backlog_messages: Annotated[int, Count(0, MANY)] = 10_000  # waiting for one absent session
-    backlog_bytes: Annotated[int, size(0, 1024 * GIB)] = 16 * MIB
+    backlog_messages: Annotated[int, Count(0, MANY)] = 100_000  # waiting for one session
+    backlog_bytes: Annotated[int, size(0, 1024 * GIB)] = 64 * MIB
+    # what gives way when a backlog is full. reject: the publisher is told 0x97, where it can be
+    # (MQTT 5, QoS 1 and 2), else as drop_newest; last_value: older ones of the same topic first
+    backlog_policy: Annotated[str, Choice(POLICIES)] = "drop_newest"
     max_retained_messages: Annotated[int, Count(0, MANY)] = 1_000_000
     max_retained_bytes: Annotated[int, size(0, 1024 * GIB)] = 256 * MIB
     outbox_bytes: Annotated[int, size(KIB, 16 * GIB)] = MIB  # waiting for one slow reader
@@ -424,15 +587,26 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     auth: AuthSettings = field(default_factory=AuthSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    durability: tuple[DurabilitySettings, ...] = ()
 
 
 SECTIONS: Mapping[str, type] = {
     "broker": BrokerSettings,
+    "store": StoreSettings,
     "limits": Limits,
     "auth": AuthSettings,
     "log": LogSettings,
 }
-LISTENER = "listener"  # [[listener]], any number of them
+LISTENER, DURABILITY = "listener", "durability"
+LISTS: Mapping[str, type] = {  # [[listener]] and the like, any number of them
+    LISTENER: ListenerSettings,
+    DURABILITY: DurabilitySettings,
+}
+NEEDED: Mapping[str, Mapping[str, str]] = {  # what an entry of a list must have -> an example
+    LISTENER: {"url": "tcp://0.0.0.0:1883"},
+    DURABILITY: {"filter": "sensors/#", "level": "relaxed"},
+}
 
 
 def rules_of(section: type) -> dict[str, Rule]:
@@ -442,8 +616,7 @@ def rules_of(section: type) -> dict[str, Rule]:
 
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
-    **{name: rules_of(section) for name, section in SECTIONS.items()},
-    LISTENER: rules_of(ListenerSettings),
+    name: rules_of(section) for name, section in {**SECTIONS, **LISTS}.items()
 }
 
 
@@ -516,12 +689,20 @@ def load(
     return draft.settings()
 
 
+class Entry(NamedTuple):
+    """One entry of a list while it is gathered. Line 0 is unknown."""
+
+    source: str
+    line: int
+    values: dict[str, Any]
+
+
 class Draft:
     """The settings while they are gathered: good values so far, and every problem met."""
 
     def __init__(self) -> None:
         self.values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        self.listeners: list[tuple[str, int, dict[str, Any]]] = []  # source, line, values
+        self.lists: dict[str, list[Entry]] = {name: [] for name in LISTS}
         self.places: dict[str, Problem] = {}  # where each good value was written
         self.problems: list[Problem] = []
 
@@ -572,15 +753,23 @@ class Draft:
     def settings(self) -> Settings:
         """The settings, or SettingsError with all problems, those between two settings included."""
         made = {name: section(**self.values[name]) for name, section in SECTIONS.items()}
-        places = [place for place in self.listeners if "url" in place[2]]
-        listeners = tuple(ListenerSettings(**values) for _, _, values in places)
-        for (source, line, _), listener in zip(places, listeners, strict=True):
-            self.problems.extend(_listener_problems(listener, source, line))
-        self.problems.extend(_twice(places))
+        listeners = tuple(ListenerSettings(**entry.values) for entry in self._whole(LISTENER))
+        durability = tuple(DurabilitySettings(**entry.values) for entry in self._whole(DURABILITY))
+        self._check_listeners(listeners)
         self._check_password_file(made["auth"].password_file)
         if self.problems:
             raise SettingsError(self.problems)
-        return Settings(listeners=listeners or default_listeners(), **made)
+        return Settings(listeners=listeners or default_listeners(), durability=durability, **made)
+
+    def _whole(self, name: str) -> list[Entry]:
+        """The entries of a list that have what they need; the others are complained about."""
+        return [entry for entry in self.lists[name] if NEEDED[name].keys() <= entry.values.keys()]
+
+    def _check_listeners(self, listeners: tuple[ListenerSettings, ...]) -> None:
+        entries = self._whole(LISTENER)
+        for entry, listener in zip(entries, listeners, strict=True):
+            self.problems.extend(_listener_problems(listener, entry.source, entry.line))
+        self.problems.extend(_twice(entries))
 
     def _check_password_file(self, path: Path | None) -> None:
         if path is None or path.is_file():
@@ -604,15 +793,15 @@ class Draft:
             self.complain(place, f"there is no such setting: {known}")
 
     def _replace_listeners(self, source: str, urls: list[Any]) -> None:
-        self.listeners.clear()
+        self.lists[LISTENER].clear()
         for url in urls:
             values: dict[str, Any] = {}
             self.keep(values, "url", Url().read, url, Problem(source, "", ""))
-            self.listeners.append((source, 0, values))
+            self.lists[LISTENER].append(Entry(source, 0, values))
 
 
 def dotted_keys() -> Iterator[str]:
-    """Every key outside [[listener]], as "section.key"."""
+    """Every key outside the lists, as "section.key"."""
     return (f"{section}.{key}" for section in SECTIONS for key in RULES[section])
 
 
@@ -634,12 +823,12 @@ class TomlFile:
 
     def read(self, document: dict[str, Any]) -> None:
         for name, table in document.items():
-            if name == LISTENER:
-                self._read_listeners(table)
+            if name in LISTS:
+                self._read_list(name, table)
             elif name in SECTIONS:
                 self._read_section(name, table)
             else:
-                known = did_you_mean(name, [*SECTIONS, LISTENER])
+                known = did_you_mean(name, [*SECTIONS, *LISTS])
                 self._complain(name, f"there is no such section: {known}")
 
     def _read_section(self, name: str, table: object) -> None:
@@ -648,19 +837,20 @@ class TomlFile:
         else:
             self._complain(name, f"is a section: write [{name}] on a line of its own")
 
-    def _read_listeners(self, tables: object) -> None:
+    def _read_list(self, name: str, tables: object) -> None:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            self._complain(LISTENER, "is a list: write [[listener]], with two brackets")
+            self._complain(name, f"is a list: write [[{name}]], with two brackets")
             return
         for number, table in enumerate(tables, 1):
-            place = f"{LISTENER}[{number}]"
-            values: dict[str, Any] = {}
-            if "url" not in table:
-                self._complain(
-                    place, "has no url: " + _good_url("tcp").replace("write", "add url =")
-                )
-            self._read_table(LISTENER, table, values, place)
-            self.draft.listeners.append((self.source, self.lines.get(place, 0), values))
+            self._read_entry(name, table, f"{name}[{number}]")
+
+    def _read_entry(self, name: str, table: dict[str, object], place: str) -> None:
+        for key, example in NEEDED[name].items():
+            if key not in table:
+                self._complain(place, f'has no {key}: add {key} = "{example}"')
+        values: dict[str, Any] = {}
+        self._read_table(name, table, values, place)
+        self.draft.lists[name].append(Entry(self.source, self._line(place), values))
 
     def _read_table(
         self, section: str, table: dict[str, object], values: dict[str, Any], place: str
@@ -686,13 +876,13 @@ class TomlFile:
 def _lines_of_keys(text: str) -> dict[str, int]:
     """The line of each section and plainly written key, such as "listener[2].url"."""
     lines: dict[str, int] = {}
-    section, listeners = "", 0
+    section, entries = "", Counter[str]()
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
             section = header[1]
-            if section == LISTENER:
-                listeners += 1
-                section = f"{LISTENER}[{listeners}]"
+            if section in LISTS:
+                entries[section] += 1
+                section = f"{section}[{entries[section]}]"
             lines.setdefault(section, number)
         elif key := re.match(r"\s*([\w.-]+)\s*=", line):
             lines.setdefault(f"{section}.{key[1]}".lstrip("."), number)
@@ -730,7 +920,7 @@ def _plain_problems(listener: ListenerSettings) -> Iterator[str]:
             yield f'{key} is for TLS only: write "{secure}://" in the url, or leave {key} out'
 
 
-def _twice(listeners: list[tuple[str, int, dict[str, Any]]]) -> Iterator[Problem]:
+def _twice(listeners: list[Entry]) -> Iterator[Problem]:
     seen: set[tuple[str, int]] = set()
     for source, line, values in listeners:
         address = parse_url(values["url"])

@@ -24,9 +24,23 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"{path}: good. The broker would listen on {places(chosen)}.")
+    print(f"Sessions and messages would be kept in {keeping(chosen)}.")
     return 0
 
 
 def places(chosen: settings.Settings) -> str:
     """The listeners' URLs as a list in a sentence."""
     return ", ".join(listener.url for listener in chosen.listeners)
+
+
+def keeping(chosen: settings.Settings) -> str:
+    """Where the store would be and how safe, as the end of a sentence; without a password."""
+    if all(level == "memory" for level in levels(chosen)):
+        return 'memory only (level "memory")'
+    place = chosen.store.shown_url or chosen.broker.data_dir / settings.STORE_FILE
+    return f'{place}, level "{chosen.store.level}"'
+
+
+def levels(chosen: settings.Settings) -> set[str]:
+    """Every durability level that some topic has."""
+    return {chosen.store.level, *(rule.level for rule in chosen.durability)}

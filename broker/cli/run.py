@@ -27,6 +27,7 @@ def overrides(options: argparse.Namespace) -> dict[str, object]:
     chosen = {
         "listener": options.listen,
         "broker.data_dir": options.data,
+        "store.level": options.level,
         "log.level": "debug" if options.verbose else None,
     }
     return {key: value for key, value in chosen.items() if value is not None}
@@ -51,7 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help="the folder for the broker's data (nothing is written there yet)",
+        help="the folder for the broker's data: sessions, messages and retained messages survive "
+        "there",
+    )
+    parser.add_argument(
+        "--level",
+        metavar="LEVEL",
+        help="what an acknowledgement promises: strict (committed and synced; the default), commit "
+        "(survives the end of the broker, not a power cut), relaxed (written soon after) or memory "
+        "(never written)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
     return parser

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from broker.settings import (
+    LISTS,
     NEVER,
     RULES,
     SECTIONS,
@@ -35,6 +36,17 @@ GOOD = [
     ('[auth]\nallow_anonymous = "loopback"', "auth.allow_anonymous", "loopback"),
     ('[auth]\npassword_file = ""', "auth.password_file", None),
     ('[log]\nformat = "json"', "log.format", "json"),
+    ('[limits]\nbacklog_policy = "last_value"', "limits.backlog_policy", "last_value"),
+    ('[store]\nlevel = "relaxed"', "store.level", "relaxed"),
+    ('[store]\nurl = ""', "store.url", ""),
+    ('[store]\nurl = "postgresql://u@h/d"', "store.url", "postgresql://u@h/d"),
+    ('[store]\nmax_size = "2 GiB"', "store.max_size", 2_147_483_648),
+    ("[store]\nmax_size = 0", "store.max_size", 0),
+    ("[store]\nrelaxed_interval = 0.25", "store.relaxed_interval", 0.25),
+    ("[store]\nrelaxed_interval = 3600", "store.relaxed_interval", 3600.0),
+    ('[store]\nrelaxed_interval = "250 ms"', "store.relaxed_interval", 0.25),
+    ('[store]\nrelaxed_interval = "1.5s"', "store.relaxed_interval", 1.5),
+    ('[store]\nrelaxed_interval = "2 min"', "store.relaxed_interval", 120.0),
 ]
 
 # what is written in TOML, and all that must be in the one complaint
@@ -88,7 +100,29 @@ BAD = [
         ["f.toml:3", "is there twice"],
     ),
     ("[limits\n", ["f.toml", "is not TOML", "line 1"]),
+    ('[limits]\nbacklog_policy = "drop_old"', ["f.toml:2", '"drop_old"', 'write "drop_oldest"']),
+    ('[store]\nlevel = "safe"', ["f.toml:2", '"strict" or "commit" or "relaxed" or "memory"']),
+    ("[store]\nmax_size = 1024", ["f.toml:2", "1024 is out of range", "0 for no limit"]),
+    ("[store]\nmax_size = false", ["false is not a size", '"2 GiB"']),
+    ("[store]\nbacklog_window = 0", ["0 is out of range", "from 1 to"]),
+    ("[store]\nrelaxed_interval = 0.001", ["0.001 is out of range", "from 0.01 to 3600"]),
+    ("[store]\nrelaxed_interval = nan", ["nan is out of range"]),
+    ("[store]\nrelaxed_interval = true", ["true is not a duration", '"500 ms"']),
+    ('[store]\nrelaxed_interval = "2 h"', ['"2 h" is out of range']),
+    ('[store]\nrelaxed_interval = "soon"', ['"soon" is not a duration']),
+    ('[durability]\nfilter = "a"', ["[[durability]]", "two brackets"]),
+    ('[[durability]]\nlevel = "strict"', ["f.toml:1", "durability[1]", "has no filter"]),
+    ('[[durability]]\nfilter = "a"', ["f.toml:1", "has no level", 'level = "relaxed"']),
+    ('[[durability]]\nfilter = "a"\nlevel = "no"', ["f.toml:3", "durability[1].level", '"memory"']),
+    (
+        '[[durability]]\nfilter = "a"\nlevel = "memory"\nlevl = 1',
+        ["f.toml:4", "did you mean level?"],
+    ),
 ]
+
+
+# what must be written: it has no default
+NO_DEFAULT = {"durability": {"filter": "#", "level": "strict"}}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -157,7 +191,7 @@ def test_without_anything_the_defaults_hold_and_port_1883_is_open() -> None:
 
 def test_every_default_keeps_its_own_rule() -> None:
     for section, rules in RULES.items():
-        made = SECTIONS.get(section, ListenerSettings)()
+        made = {**SECTIONS, **LISTS}[section](**NO_DEFAULT.get(section, {}))
         for key, rule in rules.items():
             value = getattr(made, key)
             assert rule.read("" if value is None else value) == value, f"{section}.{key}"
@@ -182,6 +216,9 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
         ("HELIOGRAPH_BROKER__RETAIN_AVAILABLE", "off", "broker.retain_available", False),
         ("HELIOGRAPH_BROKER__MAXIMUM_QOS", "1", "broker.maximum_qos", 1),
         ("HELIOGRAPH_BROKER__DATA_DIR", "/x/y", "broker.data_dir", Path("/x/y")),
+        ("HELIOGRAPH_STORE__URL", "postgresql://u:p@h/d", "store.url", "postgresql://u:p@h/d"),
+        ("HELIOGRAPH_STORE__RELAXED_INTERVAL", "0.5", "store.relaxed_interval", 0.5),
+        ("HELIOGRAPH_STORE__MAX_SIZE", "0", "store.max_size", 0),
     ],
 )
 def test_a_variable_is_read_by_the_type_of_its_setting(
