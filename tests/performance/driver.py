@@ -15,7 +15,7 @@ from tests.performance.measure import (
     Snapshot,
     Tally,
     between,
-    rss_kib,
+    memory_into,
 )
 
 DRAIN_LIMIT = 5.0  # seconds for what is under way to arrive
@@ -76,7 +76,7 @@ def drive(load: Load, broker: Running, budget: Budget) -> Figures:
         before = Snapshot.take(broker.pid, load.delivered)
         loop.run(budget.seconds)
         figures = between(before, Snapshot.take(broker.pid, load.delivered))
-        figures.rss_mib = rss_kib(broker.pid) / 1024
+        memory_into(figures, broker.pid)
         load.latencies.into(figures)
         load.stop()
         loop.run(DRAIN_LIMIT, until=load.settled)

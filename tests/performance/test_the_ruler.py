@@ -32,7 +32,7 @@ class Bench:
 
     def close(self) -> None:
         for end in (
-            *(self.pair.publisher, self.pair.subscriber),
+            *(self.pair.publisher, self.pair.inbox.socket),
             *(self.from_publisher, self.to_subscriber),
         ):
             end.close()
@@ -57,7 +57,7 @@ WHOLE = b"".join(map(message, range(20)))
 def test_a_stream_cut_anywhere_is_counted_once(bench: Bench, cut: int) -> None:
     bench.deliver(WHOLE[:cut])
     bench.deliver(WHOLE[cut:])
-    assert (bench.pair.received, bench.tally.fault()) == (20, None)
+    assert (bench.pair.inbox.received, bench.tally.fault()) == (20, None)
 
 
 @pytest.mark.parametrize("bench", [0], indirect=True)
@@ -105,7 +105,7 @@ def test_publishes_and_pubrels_may_be_mixed_in_one_read(bench: Bench) -> None:
     assert bench.to_subscriber.recv(99) == bytes.fromhex("5002344e 5002344f")
     bench.deliver(bytes.fromhex("6202344e"), third, bytes.fromhex("6202344f"))
     assert bench.to_subscriber.recv(99) == bytes.fromhex("7002344e 50023450 7002344f")
-    assert (bench.pair.received, bench.tally.fault()) == (3, None)
+    assert (bench.pair.inbox.received, bench.tally.fault()) == (3, None)
 
 
 @pytest.mark.parametrize("bench", [2], indirect=True)

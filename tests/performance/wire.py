@@ -37,9 +37,9 @@ def text(value: str) -> bytes:
     return struct.pack(">H", len(encoded)) + encoded
 
 
-def connect(client_id: str, version: int) -> bytes:
-    """A clean session without keep-alive: nothing moves on an idle connection."""
-    head = text("MQTT") + bytes([version, _CONNECT_CLEAN, 0, 0])
+def connect(client_id: str, version: int, *, clean_session: bool = True) -> bytes:
+    """Without keep-alive: nothing moves on an idle connection."""
+    head = text("MQTT") + bytes([version, _CONNECT_CLEAN * clean_session, 0, 0])
     return packet(0x10, head + no_properties(version) + text(client_id))
 
 

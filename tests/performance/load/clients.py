@@ -19,7 +19,9 @@ _AT_ONCE = 100  # connections opened together: within every broker's listen back
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # no TIME_WAIT: 10,000 ports are soon used again
 
 
-def open_clients(port: int, names: Sequence[str], version: int) -> list[socket.socket]:
+def open_clients(
+    port: int, names: Sequence[str], version: int, *, clean_session: bool = True
+) -> list[socket.socket]:
     """One connected client for each name, in that order."""
     clients: list[socket.socket] = []
     for start in range(0, len(names), _AT_ONCE):
@@ -27,7 +29,7 @@ def open_clients(port: int, names: Sequence[str], version: int) -> list[socket.s
         fresh = [dial(port) for _ in some]
         clients += fresh
         for client, name in zip(fresh, some, strict=True):
-            client.sendall(wire.connect(name, version))
+            client.sendall(wire.connect(name, version, clean_session=clean_session))
         for client in fresh:
             _expect(client, wire.CONNACK)
     return clients

@@ -11,7 +11,14 @@ from tests.performance import wire
 from tests.performance.brokers import Running
 from tests.performance.driver import Budget
 from tests.performance.load.clients import open_clients, pull, subscribe_each
-from tests.performance.measure import FaultError, Figures, Snapshot, between, rss_kib
+from tests.performance.measure import (
+    FaultError,
+    Figures,
+    Snapshot,
+    between,
+    memory_into,
+    tree_rss_kib,
+)
 
 CLIENTS = 10_000
 SETTLE = 0.5  # seconds for the broker to come to rest
@@ -24,14 +31,14 @@ def measure_idle(broker: Running, budget: Budget) -> Figures:
     names = [f"idle-{n:05d}" for n in range(count)]
     topics = [f"bench/idle/{n:05d}" for n in range(count)]
     time.sleep(SETTLE)
-    rss, before = rss_kib(broker.pid), Snapshot.take(broker.pid, 0)
+    rss, before = tree_rss_kib(broker.pid), Snapshot.take(broker.pid, 0)
     clients = open_clients(broker.port, names, wire.V311)
     try:
         subscribe_each(clients, topics, 0, wire.V311)
         figures = between(before, Snapshot.take(broker.pid, count))
         time.sleep(SETTLE)
-        figures.client_kib = (rss_kib(broker.pid) - rss) / count
-        figures.rss_mib = rss_kib(broker.pid) / 1024
+        figures.client_kib = (tree_rss_kib(broker.pid) - rss) / count
+        memory_into(figures, broker.pid)
         _check_alive(clients, topics)
     finally:
         for client in clients:

@@ -19,7 +19,7 @@ from tests.performance.measure import (
     Snapshot,
     Tally,
     between,
-    rss_kib,
+    memory_into,
 )
 
 MESSAGES = 10_000
@@ -40,7 +40,7 @@ def measure_retained(broker: Running, budget: Budget) -> Figures:
     while time.perf_counter() - before.at < budget.seconds:
         streams.append(_replay(broker.port, due, latencies))
     figures = between(before, Snapshot.take(broker.pid, len(due) * len(streams)))
-    figures.rss_mib = rss_kib(broker.pid) / 1024
+    memory_into(figures, broker.pid)
     latencies.into(figures)
     tally = Tally()
     for stream in streams:
