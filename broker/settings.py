@@ -303,7 +303,7 @@ class Filter:
     def read(self, value: object) -> str:
         if not isinstance(value, str) or not value or "\0" in value or len(value.encode()) > 65_535:
             raise ValueError(f'{show(value)} is not a topic filter: write one such as "sensors/#"')
-        if value.split("/")[0] == "$share":
+        if value.startswith("$share/"):
             raise ValueError(
                 f"{show(value)} is a shared subscription: write the filter behind the group's name"
             )
@@ -354,10 +354,10 @@ def _check_database_url(url: str) -> None:
     """Refuse what could be read in two ways, and so might show a part of a password as a host."""
     try:
         parts = urlsplit(url)
-        readable = parts.port != 0 and parts.netloc.count("@") <= 1 and "#" not in url
+        readable = parts.port != 0 and not parts.netloc.endswith(":") and "#" not in url
     except ValueError:  # it may quote a password: it is not told, and not chained
         readable = False
-    if not readable or "@" in parts.path:
+    if not readable or "@" in parts.netloc.partition("@")[2] + parts.path + parts.query:
         raise ValueError(
             "this URL cannot be read: write a port as a number, and /, @, :, ?, # and % in a name "
             f"or password as %2F, %40, %3A, %3F, %23 and %25; {GOOD_DATABASE_URL}"

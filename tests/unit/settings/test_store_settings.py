@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.engine import make_url
 
 from broker.cli import run, run_command
+from broker.packets.errors import ProtocolViolation
 from broker.settings import (
+    DatabaseUrl,
     DurabilitySettings,
     Filter,
     Settings,
@@ -14,6 +19,7 @@ from broker.settings import (
     load,
     redacted,
 )
+from broker.topics.filters import check_filter
 
 SECRET = "s3cret"
 
@@ -43,6 +49,8 @@ BAD_URLS = [
     ("postgresql://user:s3cret?x@host/database", "%3F"),
     ("postgresql://user:s3cret@host:99999/database", "a port"),
     ("postgresql://user:s3cret@[host/database", "cannot be read"),
+    ("postgresql://user:s3cret@host:/database", "a port"),
+    ("postgresql://user:1/a?s3cret@host/database", "%40"),
     ("postgresql://user:s3cret@host", "names no database"),
     ("postgresql://user:s3cret@host/a/b", "names no database"),
     ("postgresql://user:s3cret@host/a\nb", "not a URL"),
@@ -59,6 +67,17 @@ def complaint(**given: dict[str, str]) -> str:
 @pytest.mark.parametrize("url", GOOD_URLS)
 def test_a_database_url_is_taken_as_it_is_written(url: str) -> None:
     assert load(environ={"HELIOGRAPH_STORE__URL": url}).store.url == url
+
+
+@given(st.text("u:@/?#%&=1", max_size=14))
+def test_what_sqlalchemy_takes_for_the_password_of_a_good_url_is_never_shown(text: str) -> None:
+    url = f"postgresql://{text}"
+    try:
+        DatabaseUrl().read(url)
+    except ValueError:
+        return
+    hidden = None if make_url(url).password is None else "***"
+    assert make_url(redacted(url)).password in {hidden, "***"}
 
 
 @pytest.mark.parametrize(("url", "part"), BAD_URLS)
@@ -132,13 +151,24 @@ def test_a_valid_topic_filter_is_taken(text: str) -> None:
         ("a+/b", '"sensors/+/state"'),
         ("a/++", '"sensors/+/state"'),
         ("$share/g/a/#", "behind the group"),
-        ("$share", "shared"),
+        ("$share/", "shared"),
     ],
 )
 def test_an_invalid_topic_filter_is_refused(value: object, part: str) -> None:
     with pytest.raises(ValueError, match=r"filter|level") as caught:
         Filter().read(value)
     assert part in str(caught.value)
+
+
+@given(st.text("a/#+$\0é", max_size=8))
+def test_the_settings_and_the_broker_agree_about_topic_filters(text: str) -> None:
+    try:
+        check_filter(text, 128)
+    except ProtocolViolation:
+        with pytest.raises(ValueError, match=r"filter|level"):
+            Filter().read(text)
+    else:
+        assert Filter().read(text) == text
 
 
 def test_durability_rules_keep_the_order_of_the_file(tmp_path: Path) -> None:
@@ -186,9 +216,8 @@ def test_an_unknown_level_on_the_command_line_is_told(capsys: pytest.CaptureFixt
         ('[store]\nurl = "postgresql://u:s3cret@h/d"', "postgresql://u:***@h/d, level"),
         ('[store]\nlevel = "memory"', "memory only"),
         (
-            '[broker]\ndata_dir = "/d"\n[store]\nlevel = "memory"\n[[durability]]\n'
-            + 'filter = "a"\nlevel = "strict"',
-            '/d/heliograph.db, level "memory"',
+            'store.level = "memory"\n[[durability]]\nfilter = "a"\nlevel = "strict"',
+            'data/heliograph.db, level "memory"',
         ),
     ],
 )
