@@ -51,6 +51,7 @@ BAD_URLS = [
     ("postgresql://user:s3cret@[host/database", "cannot be read"),
     ("postgresql://user:s3cret@host:/database", "a port"),
     ("postgresql://user:1/a?s3cret@host/database", "%40"),
+    ("postgresql://user@host/database#s3cret", "%23"),
     ("postgresql://user:s3cret@host", "names no database"),
     ("postgresql://user:s3cret@host/a/b", "names no database"),
     ("postgresql://user:s3cret@host/a\nb", "not a URL"),
