@@ -1,14 +1,17 @@
 """How each broker is started: its own process, its own configuration, a free port, one core.
 
-All are set up alike: anonymous clients, no limit on queues or messages in flight, so that the
-window of the load is the only limit. What is not set here is the broker's default.
+All are set up alike: anonymous clients, no limit on queues, 100 messages in flight to one client
+(more than any window of the load that waits for deliveries). What is not set here is the broker's
+default. A broker's data lies in a fresh folder on the disk of this tree, and is deleted after.
 """
 
 import contextlib
 import importlib.metadata
 import os
+import pwd
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -17,29 +20,52 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tests.performance import wire
-from tests.performance.measure import FaultError
+from tests.performance.measure import FaultError, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "bench"  # data and logs: on a real disk, as in the field
 
 START_LIMIT = 10.0  # seconds until the first CONNACK
 STOP_LIMIT = 5.0
+SAVE_LIMIT = 20.0  # seconds for a broker that saves its memory on demand
 
 _CORES = sorted(os.sched_getaffinity(0))
 _BROKER_CORE, _GENERATOR_CORE = _CORES[:1], _CORES[-1:]  # the same where there is only one
 
+# `user`: it keeps the right to write into its folder when root runs the bench.
 _MOSQUITTO = """\
 listener {port} 127.0.0.1
 allow_anonymous true
-persistence false
+persistence {persistence}
+persistence_location {data}/
+user {user}
 max_queued_messages 0
-max_inflight_messages 0
+max_inflight_messages 100
 log_type error
 log_type warning
+"""
+
+_HELIOGRAPH = """\
+[[listener]]
+url = "tcp://127.0.0.1:{port}"
+
+[broker]
+data_dir = "{data}"
+
+[limits]
+max_inflight = 100
+backlog_messages = 10_000_000
+backlog_bytes = "16 GiB"
+"""
+
+_HELIOGRAPH_MEMORY = """
+[store]
+level = "memory"
 """
 
 _AMQTT = """\
@@ -56,7 +82,10 @@ plugins:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A make of broker. `command` gives the arguments for a port and a directory of its own."""
+    """A make of broker, or one of its settings.
+
+    `command` gives the arguments for a port and a directory of its own, with a folder `data` in it.
+    """
 
     name: str
     versions: frozenset[int]  # protocol levels it speaks
@@ -64,6 +93,7 @@ class Kind:
     command: Callable[[int, Path], list[str]]
     must_be_faultless: bool = True  # whether a fault of it fails the run
     slow: bool = False  # whether it gets the smaller counts
+    save: Callable[["Running"], None] | None = None  # have it write what it only holds in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +102,15 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     start_ms: float
+    data: Path
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def save(self) -> None:
+        if self.kind.save:
+            self.kind.save(self)
 
 
 @contextlib.contextmanager
@@ -86,8 +121,9 @@ def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
     the end of the broker's log if it does not start.
     """
     home = WORK / kind.name
+    data = home / "data"
     shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    data.mkdir(parents=True)
     port = _free_port()
     command = kind.command(port, home)
     command[1:1] = wrap
@@ -96,9 +132,10 @@ def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
         process = _spawn(command, log)
         try:
             _await_connack(process, port, home / "log")
-            yield Running(kind, process, port, (time.perf_counter() - begun) * 1e3)
+            yield Running(kind, process, port, (time.perf_counter() - begun) * 1e3, data)
         finally:
             _stop(process)
+            shutil.rmtree(data, ignore_errors=True)
 
 
 def settle() -> None:
@@ -143,17 +180,39 @@ def _end_of(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    children = _children(process)
     process.send_signal(signal.SIGINT)  # amqtt ends cleanly only at this one
     try:
         process.wait(STOP_LIMIT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for descriptor in children:
+        _end(descriptor)
 
 
-def _heliograph(port: int, home: Path) -> list[str]:
-    listen = f"tcp://127.0.0.1:{port}"
-    return [sys.executable, "-m", "broker", "run", "--listen", listen, "--data", str(home / "data")]
+def _children(process: subprocess.Popen[bytes]) -> list[int]:
+    """As descriptors, which, unlike numbers, never mean another process later."""
+    found = []
+    for pid in tree(process.pid)[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+    return found
+
+
+def _end(descriptor: int) -> None:
+    """A child that outlives the broker would disturb the next measurement."""
+    ended, _, _ = select.select([descriptor], [], [], STOP_LIMIT)
+    if not ended:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        select.select([descriptor], [], [], STOP_LIMIT)
+    os.close(descriptor)
+
+
+def _heliograph(port: int, home: Path, store: str = "") -> list[str]:
+    settings = home / "heliograph.toml"
+    settings.write_text(_HELIOGRAPH.format(port=port, data=home / "data") + store)
+    return [sys.executable, "-m", "broker", "run", "-c", str(settings)]
 
 
 def _heliograph_version() -> str:
@@ -162,10 +221,22 @@ def _heliograph_version() -> str:
     return f"{_installed('heliograph')} commit {commit}, uvloop {uvloop}"
 
 
-def _mosquitto(port: int, home: Path) -> list[str]:
+def _mosquitto(port: int, home: Path, persistence: str = "false") -> list[str]:
     settings = home / "mosquitto.conf"
-    settings.write_text(_MOSQUITTO.format(port=port))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    text = _MOSQUITTO.format(port=port, persistence=persistence, data=home / "data", user=user)
+    settings.write_text(text)
     return [_mosquitto_program(), "-c", str(settings)]
+
+
+def _save_mosquitto(broker: Running) -> None:
+    """It writes everything at this signal, as it does by itself every 30 minutes."""
+    broker.process.send_signal(signal.SIGUSR1)
+    deadline = time.perf_counter() + SAVE_LIMIT
+    while not (broker.data / "mosquitto.db").exists():  # renamed to this when it is complete
+        if time.perf_counter() > deadline:
+            raise FaultError("it has not saved its memory")
+        time.sleep(0.01)
 
 
 def _mosquitto_version() -> str:
@@ -205,7 +276,20 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("heliograph", BOTH, _heliograph_version, _heliograph),
+        Kind(
+            "heliograph-memory",
+            BOTH,
+            lambda: 'heliograph with [store] level = "memory"',
+            partial(_heliograph, store=_HELIOGRAPH_MEMORY),
+        ),
         Kind("mosquitto", BOTH, _mosquitto_version, _mosquitto),
+        Kind(
+            "mosquitto-persistent",
+            BOTH,
+            lambda: "mosquitto with persistence true, saved every 30 minutes (its default)",
+            partial(_mosquitto, persistence="true"),
+            save=_save_mosquitto,
+        ),
         Kind(
             "amqtt",
             frozenset({wire.V311}),

@@ -193,6 +193,7 @@ class Tally:
     duplicates: int = 0
     disordered: int = 0
     spoilt: int = 0
+    unacknowledged: int = 0
 
     def skipped(self, source: str, numbers: range) -> None:
         self.missing.update((source, number) for number in numbers)
@@ -212,5 +213,6 @@ class Tally:
             "duplicated": self.duplicates,
             "out of order": self.disordered,
             "spoilt": self.spoilt,
+            "never acknowledged": self.unacknowledged,
         }
         return ", ".join(f"{count} {what}" for what, count in found.items() if count) or None

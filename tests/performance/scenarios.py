@@ -8,15 +8,30 @@ from dataclasses import dataclass
 from tests.performance import wire
 from tests.performance.brokers import Running
 from tests.performance.driver import Budget, Loop, drive, judged
+from tests.performance.load.absent import SESSIONS, WINDOW, AbsentLoad
+from tests.performance.load.drain import measure_drain
+from tests.performance.load.durable import DurableLoad
 from tests.performance.load.fan_in import PUBLISHERS, FanInLoad
 from tests.performance.load.fan_out import SUBSCRIBERS, FanOutLoad
 from tests.performance.load.idle import measure_idle
+from tests.performance.load.one_sync import time_syncs
 from tests.performance.load.pairs import PairsLoad
 from tests.performance.load.retained import measure_retained
 from tests.performance.load.subscribing import CLIENTS, SubscribingLoad
-from tests.performance.measure import Figures, Snapshot, between, rss_kib
+from tests.performance.measure import (
+    Figures,
+    Latencies,
+    Snapshot,
+    between,
+    memory_into,
+    written_bytes,
+)
 
 SETTLE = 0.5  # seconds after the start until the memory of an idle broker is read
+SYNCS = 100  # timed before the load, and again after it
+
+USUAL = ("heliograph", "mosquitto", "amqtt")
+STORES = ("heliograph", "heliograph-memory", "mosquitto", "mosquitto-persistent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class Scenario:
     run: Callable[[Running, Budget], Figures]
     version: int = wire.V311
     rounds: int | None = None  # None: as many as asked for
+    brokers: tuple[str, ...] = USUAL  # those measured when none are asked for
 
 
 def _pairs(qos: int, version: int) -> Scenario:
@@ -37,7 +53,9 @@ def _pairs(qos: int, version: int) -> Scenario:
     def run(broker: Running, budget: Budget) -> Figures:
         return drive(PairsLoad(broker.port, qos, version), broker, budget)
 
-    return Scenario(f"qos{qos}{suffix}", f"Pairs QoS {qos}, {protocol}", "message", run, version)
+    name, title = f"qos{qos}{suffix}", f"Pairs QoS {qos}, {protocol}"
+    brokers = USUAL if qos else (*USUAL, "heliograph-memory")
+    return Scenario(name, title, "message", run, version, brokers=brokers)
 
 
 def _fan_in(broker: Running, budget: Budget) -> Figures:
@@ -59,7 +77,7 @@ def _subscribing(broker: Running, budget: Budget) -> Figures:
         load.start()
         loop.run(3 * budget.seconds, until=load.complete)
         figures = between(before, Snapshot.take(broker.pid, load.delivered))
-        figures.rss_mib = rss_kib(broker.pid) / 1024
+        memory_into(figures, broker.pid)
         load.latencies.into(figures)
         load.stop()
         loop.run(5, until=load.settled)
@@ -68,7 +86,41 @@ def _subscribing(broker: Running, budget: Budget) -> Figures:
 
 def _start(broker: Running, budget: Budget) -> Figures:
     time.sleep(SETTLE)
-    return Figures(start_ms=broker.start_ms, rss_mib=rss_kib(broker.pid) / 1024)
+    figures = Figures(start_ms=broker.start_ms)
+    memory_into(figures, broker.pid)
+    return figures
+
+
+def _durable(broker: Running, budget: Budget) -> Figures:
+    return _drive_and_weigh(DurableLoad(broker.port), broker, budget)
+
+
+def _absent(publishers: int) -> Callable[[Running, Budget], Figures]:
+    def run(broker: Running, budget: Budget) -> Figures:
+        load = AbsentLoad(broker.port, SESSIONS, publishers, WINDOW)
+        return _drive_and_weigh(load, broker, budget)
+
+    return run
+
+
+def _one_by_one(broker: Running, budget: Budget) -> Figures:
+    """One message outstanding, one absent session, and what a sync costs in that folder."""
+    syncs = Latencies()
+    time_syncs(broker.data, SYNCS, syncs)
+    load = AbsentLoad(broker.port, sessions=1, publishers=1, window=1)
+    figures = _drive_and_weigh(load, broker, budget)
+    time_syncs(broker.data, SYNCS, syncs)
+    figures.sync_ms, figures.sync_p99_ms = syncs.percentiles()
+    return figures
+
+
+def _drive_and_weigh(load: DurableLoad | AbsentLoad, broker: Running, budget: Budget) -> Figures:
+    """With the bytes written for each message published, warm-up and end included."""
+    before = written_bytes(broker.pid)
+    figures = drive(load, broker, budget)
+    broker.save()
+    figures.written = (written_bytes(broker.pid) - before) / load.published
+    return figures
 
 
 SCENARIOS = {
@@ -81,6 +133,11 @@ SCENARIOS = {
         Scenario("retained", "Retained replay, 10,000", "message", measure_retained),
         Scenario("subscribe", "Subscribe, 100,000 filters", "subscription", _subscribing),
         Scenario("idle", "Idle connections, 10,000", "connection", measure_idle, rounds=1),
-        Scenario("start", "Start", "start", _start),
+        Scenario("durable", "Durable pairs QoS 1", "message", _durable, brokers=STORES),
+        Scenario("absent", "100 absent, 1 publisher", "copy", _absent(1), brokers=STORES),
+        Scenario("absent-8", "100 absent, 8 publishers", "copy", _absent(8), brokers=STORES),
+        Scenario("drain", "100 absent return", "copy", measure_drain, brokers=STORES),
+        Scenario("durable-1", "1 absent, window 1", "message", _one_by_one, brokers=STORES),
+        Scenario("start", "Start", "start", _start, brokers=(*USUAL, "heliograph-memory")),
     )
 }

@@ -14,12 +14,12 @@ class Inbox:
     __slots__ = ("_id_at", "_name", "_tally", "expected", "received", "socket", "tail")
 
     def __init__(
-        self, topic: str, expected: wire.Tape, client: socket.socket, tally: Tally
+        self, client: socket.socket, tally: Tally, expected: wire.Tape, topic: str, name: str = ""
     ) -> None:
-        """`expected` has its packet ids set to zero; `topic` also names the stream in the tally."""
+        """`expected` has its packet ids set to zero; the tally knows the stream by its name."""
         self.expected, self.socket, self.tail = expected, client, b""
         self.received = 0
-        self._name, self._tally, self._id_at = topic, tally, wire.publish_id_at(topic)
+        self._name, self._tally, self._id_at = name or topic, tally, wire.publish_id_at(topic)
 
     def read_qos1(self) -> None:
         """Take what has come, check it, and acknowledge it with one send."""

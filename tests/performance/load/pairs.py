@@ -47,7 +47,7 @@ class Pair:
     ) -> None:
         self.name, self.departures = topic, Departures(latencies)
         self.publisher = publisher
-        self.inbox = Inbox(topic, wire.received_tape(topic, qos, version), subscriber, tally)
+        self.inbox = Inbox(subscriber, tally, wire.received_tape(topic, qos, version), topic)
         self.tape = wire.sent_tape(topic, qos, version)
         self.sent = self.receipted = 0
         self.finished: float = 0 if qos else math.inf  # QoS 0 has no handshake to finish
