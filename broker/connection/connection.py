@@ -35,6 +35,10 @@ CHUNK = (
 )
 MOST_HELD = 1_048_576  # bytes of packets that may come between a CONNECT and its CONNACK
 QOS_BITS = 0x06  # in a PUBLISH packet's first byte
+QOS_2 = 0x04
+# Why nothing is read from the peer: it does not read its answers, its CONNECT is being decided
+# about, or the store is behind.
+OUTBOX, HELD, STORE = 1, 2, 4
 NO_RUNS: dict[int, RunHandler] = {}
 _PROBLEM_PROPERTIES = (Property.REASON_STRING, Property.USER_PROPERTY)
 
@@ -44,9 +48,9 @@ class Connection:
 
     __slots__ = (
         "_clock",
+        "_deaf_to",
         "_held",
         "_host",
-        "_is_deaf",
         "_outbox",
         "_outbox_size",
         "_reader",
@@ -57,10 +61,12 @@ class Connection:
         "aliases_out",
         "armed_for",
         "authentication",
+        "awaiting",
         "blocked",
         "client_id",
         "connect_deadline",
         "handlers",
+        "hold_back",
         "keep_alive",
         "last_received",
         "maximum_packet_size",
@@ -103,8 +109,12 @@ class Connection:
         self.outbox_limit, self.stall_timeout = outbox_limit, stall_timeout  # bytes, seconds
         self.connect_deadline: float | None = connect_deadline
         self.armed_for: int | None = None
-        # Nothing more is taken from the session, taken by the link, or read from the peer.
-        self.blocked = self.paused = self._is_deaf = False
+        # Nothing more is taken from the session, or taken by the link.
+        self.blocked = self.paused = False
+        # Takes packets that must not go out before something is stored; None: none has to wait.
+        self.hold_back: Callable[[Connection, list[bytes]], None] | None = None
+        # The journal's position that the last of them waits for; why nothing is read from the peer.
+        self.awaiting = self._deaf_to = 0
         self.state = State.AWAITING_CONNECT
         self.handlers = host.tables[State.AWAITING_CONNECT]
         self.runs = NO_RUNS
@@ -168,9 +178,8 @@ class Connection:
         outbox.clear()
         self._outbox_size = 0
         self.blocked = False
-        if self._is_deaf:
-            self._is_deaf = False
-            self.sink.hold_reading(False)
+        if self._deaf_to & OUTBOX:
+            self._listen(OUTBOX)
         return data
 
     def next_deadline(self) -> float | None:
@@ -254,8 +263,15 @@ class Connection:
             self._overflow()
 
     def send_packet(self, packet: Packet) -> bool:
-        """Encode and send, leaving out what this client does not want or cannot take; False when
-        it cannot take the packet at all.
+        """Encode and send; False when the client cannot take the packet at all."""
+        frame = self.encoded(packet)
+        if frame:
+            self.send(frame)
+        return bool(frame)
+
+    def encoded(self, packet: Packet) -> bytes:
+        """The packet without what this client does not want or cannot take; b"" when it cannot take
+        it at all.
         """
         properties = getattr(packet, "properties", None)
         if properties and not self.problem_information and not _always_explains(packet):
@@ -266,10 +282,7 @@ class Connection:
             for key in _PROBLEM_PROPERTIES:  # [MQTT-3.2.2-19] and its like for every packet
                 properties.pop(key, None)
             frame = encode(packet, self.version)
-        if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            return False
-        self.send(frame)
-        return True
+        return b"" if len(frame) > self.maximum_packet_size else frame  # [MQTT-3.1.2-24]
 
     def send_publication(
         self,
@@ -279,6 +292,8 @@ class Connection:
         identifiers: tuple[int, ...],
     ) -> bool:
         """Send a PUBLISH; False when it is larger than the client accepts."""
+        if first & QOS_2 and self.hold_back is not None:
+            return self._send_when_stored(publication, first, packet_id, identifiers)
         if identifiers or self.aliases_out is not None:
             frame = self._frame_for_one(publication, first, packet_id, identifiers)
         else:
@@ -305,7 +320,7 @@ class Connection:
         """Send several PUBLISHes at once; False, and nothing is sent, if one is too large, they are
         too many for the outbox, or this client takes aliases.
         """
-        if self.aliases_out is not None:
+        if self.aliases_out is not None or (first & QOS_2 and self.hold_back is not None):
             return False
         version, now = self.version, self._clock.now
         if packet_ids is None:
@@ -325,7 +340,25 @@ class Connection:
 
     def send_pubrel(self, packet_id: int) -> None:
         """Send a PUBREL."""
-        self.send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+        frame = b"\x62\x02" + packet_id.to_bytes(2, "big")
+        if self.hold_back is None:
+            self.send(frame)
+        else:
+            self.hold_back(self, [frame])
+
+    def send_held_back(self, frames: list[bytes]) -> None:
+        """What they waited for is stored: send them, if there is still somebody to send them to."""
+        if self.state is not State.CLOSED:
+            self.send_all(frames)
+        else:
+            self._traffic.delivered -= sum(frame[0] & 0xF0 == PUBLISH for frame in frames)
+
+    def slow_down(self, held: bool) -> None:
+        """Stop or go on reading from a client that brings more than can be stored."""
+        if held:
+            self._turn_deaf(STORE)
+        elif self._deaf_to & STORE:
+            self._listen(STORE)
 
     # -- changes of state -------------------------------------------------------------------------
 
@@ -340,7 +373,7 @@ class Connection:
         if state in (State.CONNECTED, State.CLOSED):
             self._host.arm(self)  # it may end sooner, or not at all
         if self._held is not None and state is not State.DECIDING:
-            self.sink.hold_reading(self._is_deaf)
+            self._listen(HELD)
             self._handle_held()
 
     def hold(self, first: int, data: bytes, start: int, end: int) -> None:
@@ -351,7 +384,7 @@ class Connection:
         """
         if self._held is None:
             self._held = bytearray()
-            self.sink.hold_reading(True)
+            self._turn_deaf(HELD)
         self._held += bytes((first,)) + encode_varint(end - start) + data[start:end]
         if len(self._held) > MOST_HELD:
             raise ProtocolViolation(ReasonCode.QUOTA_EXCEEDED, "4.4", "too much before the CONNACK")
@@ -385,10 +418,41 @@ class Connection:
         if not self.paused:
             self.sink.flush()
         self.blocked = self._outbox_size >= self.outbox_limit
-        if self._outbox_size >= self.outbox_limit + CHUNK and not self._is_deaf:
+        if self._outbox_size >= self.outbox_limit + CHUNK:
             # Only answers get past the limit: who does not read them is not listened to either.
-            self._is_deaf = True
+            self._turn_deaf(OUTBOX)
+
+    def _turn_deaf(self, why: int) -> None:
+        if not self._deaf_to:
             self.sink.hold_reading(True)
+        self._deaf_to |= why
+
+    def _listen(self, why: int) -> None:
+        """One reason not to read has gone."""
+        self._deaf_to &= ~why
+        if not self._deaf_to:
+            self.sink.hold_reading(False)
+
+    def _send_when_stored(
+        self, publication: Publication, first: int, packet_id: int, identifiers: tuple[int, ...]
+    ) -> bool:
+        """A QoS 2 PUBLISH of a durable session: its packet id must be known after a crash, or the
+        message would come twice. Others may overtake it, so it sets or uses no topic alias.
+        """
+        assert self.hold_back is not None
+        if identifiers and self.version == MQTT_5:
+            frame = publication.encode_for_one(
+                first, packet_id, self._clock.now, identifiers, 0, True
+            )
+        else:
+            frame = publication.encode(first, self.version, packet_id, self._clock.now)
+        if len(frame) > self.maximum_packet_size:  # [MQTT-3.1.2-25]
+            self._traffic.lose("too_large_for_client")
+            return False
+        self._traffic.delivered += 1
+        self._traffic.publish_bytes_sent += len(frame)
+        self.hold_back(self, [frame])
+        return True
 
     def _has_progressed(self, now: float) -> bool:
         """Whether a stalled peer has taken bytes since the last look: slow is not stuck."""

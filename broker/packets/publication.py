@@ -41,7 +41,8 @@ class Publication:
     length prefix and in the order of the publisher; `expires_at` is the instant (seconds of the
     engine's clock) after which no delivery may begin; `publisher` is the client identifier it came
     from ("" for the broker's own messages). `first` is the first byte of its own PUBLISH, `size`
-    what it holds on to in bytes.
+    what it holds on to in bytes. `number` is its place among the messages that are kept in the
+    store: 0 = it is not kept, below 0 = it is kept for one session alone, out of line.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Publication:
         "_shapes",
         "expires_at",
         "first",
+        "number",
         "properties",
         "publisher",
         "size",
@@ -72,6 +74,7 @@ class Publication:
         self.first = PUBLISH | qos << 1 | retain
         self.properties = properties
         self.expires_at = expires_at
+        self.number = 0
         self.size = len(payload) + len(properties) + len(topic)
         self._frame = payload
         self._body = 0
@@ -94,12 +97,27 @@ class Publication:
         self.first = frame[0]
         self.properties = b""
         self.expires_at = None
+        self.number = 0
         self.size = len(frame)
         self._frame = frame
         self._body = body
         self._key = frame[0] | _FOR_MQTT_5 if is_5 else frame[0]
         self._shapes = None
         return self
+
+    def copy(self, number: int) -> Publication:
+        """The same message with another number."""
+        made = Publication(
+            self.topic,
+            self.payload,
+            self.qos,
+            self.retain,
+            self.properties,
+            self.expires_at,
+            self.publisher,
+        )
+        made.number = number
+        return made
 
     @property
     def received_id(self) -> bytes:

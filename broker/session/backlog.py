@@ -17,27 +17,39 @@ if TYPE_CHECKING:
 # limit, too.
 OVERHEAD = 100
 QOS_1 = 0x32  # the first byte of a PUBLISH from QoS 1 on
+SPARE = 64  # messages that do not count any more and may stay in the queue
 SEARCH_PAUSE = 1.0  # seconds between two searches of a whole backlog
 
 
 class Backlog:
     """A FIFO of waiting messages that knows how many bytes it holds on to, and how many are of QoS
-    0.
+    0. With `last_values` a newer message of a topic takes an older one out.
     """
 
-    __slots__ = ("_search_at", "_waiting", "qos_0", "size")
+    __slots__ = ("_latest", "_search_at", "_waiting", "qos_0", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, last_values: bool = False) -> None:
         self._waiting: deque[Outgoing] = deque()
+        # What is not the latest of its topic any more stays in the queue, but does not count.
+        self._latest: dict[str, Outgoing] | None = {} if last_values else None
         self._search_at = inf  # no message in it expires before
         self.size = 0
         self.qos_0 = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting if self._latest is None else self._latest)
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        return (each for each in self._waiting if self._counts(each))
+
+    def holds_topic(self, topic: str) -> bool:
+        """Whether a new message of this topic takes an older one out."""
+        return self._latest is not None and topic in self._latest
 
     def push(self, outgoing: Outgoing) -> None:
         """Add a message behind all others."""
+        if self._latest is not None:
+            self._replace(self._latest, outgoing)
         self._waiting.append(outgoing)
         self.qos_0 += outgoing[2] < QOS_1
         self.size += outgoing[0].size + OVERHEAD
@@ -46,15 +58,18 @@ class Backlog:
             self._search_at = expires_at
 
     def pop(self) -> Outgoing:
-        """Take the oldest message."""
+        """Take the oldest message; there must be one."""
         outgoing = self._waiting.popleft()
-        self.qos_0 -= outgoing[2] < QOS_1
-        self.size -= outgoing[0].size + OVERHEAD
+        if self._latest is not None:
+            while not self._counts(outgoing):
+                outgoing = self._waiting.popleft()
+            del self._latest[outgoing[0].topic]
+        self._discount(outgoing)
         return outgoing
 
     def take_all(self) -> Iterator[Outgoing]:
         """Empty the backlog, oldest first."""
-        while self._waiting:
+        while len(self):
             yield self.pop()
 
     def forget_qos_0(self) -> int:
@@ -70,12 +85,29 @@ class Backlog:
         """
         if now < self._search_at:
             return 0
-        before = len(self._waiting)
+        before = len(self)
         self._search_at = inf
         self._keep_only([each for each in self.take_all() if not each[0].expired(now)])
         self._search_at = max(self._search_at, now + SEARCH_PAUSE)
-        return before - len(self._waiting)
+        return before - len(self)
 
     def _keep_only(self, kept: list[Outgoing]) -> None:
         for outgoing in kept:
             self.push(outgoing)
+
+    def _counts(self, outgoing: Outgoing) -> bool:
+        return self._latest is None or self._latest.get(outgoing[0].topic) is outgoing
+
+    def _discount(self, outgoing: Outgoing) -> None:
+        self.qos_0 -= outgoing[2] < QOS_1
+        self.size -= outgoing[0].size + OVERHEAD
+
+    def _replace(self, latest: dict[str, Outgoing], outgoing: Outgoing) -> None:
+        topic = outgoing[0].topic
+        replaced = latest.pop(topic, None)
+        latest[topic] = outgoing
+        if replaced is None:
+            return
+        self._discount(replaced)
+        if len(self._waiting) > 2 * len(latest) + SPARE:
+            self._waiting = deque(each for each in self._waiting if self._counts(each))

@@ -145,6 +145,12 @@ class Inflight:
             return Step.DONE
         return Step.MISMATCH if packet_id in self.published else Step.UNKNOWN
 
+    def restore(self, published: list[tuple[int, Outgoing]], released: list[int]) -> None:
+        """Take over what an earlier broker process had in flight, in the order of sending."""
+        self.published = dict(published)
+        self.released = dict.fromkeys(released)
+        self._last_id = max([*self.published, *self.released], default=0)
+
     def unreleased(self) -> Iterator[tuple[int, Outgoing]]:
         """The messages whose PUBLISH has no answer yet, in their original order."""
         return iter(self.published.items())

@@ -1,4 +1,6 @@
-"""What a session asks of the connection that serves it at the moment."""
+"""What a session asks of its neighbours: the connection that serves it at the moment, the ledger of
+losses, and the place where durable sessions are kept.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from broker.packets.publication import Publication
+    from broker.session.session import Session
+    from broker.session.subscription import Subscription
 
 
 class Carrier(Protocol):
@@ -56,3 +60,29 @@ class Ledger(Protocol):
     def lose(self, reason: str, count: int = 1) -> None:
         """Count messages that will not reach a receiver, by reason."""
         ...
+
+
+class Shelf(Protocol):
+    """Where durable sessions, and what waits for them, are kept."""
+
+    def touch(self, session: Session) -> None:
+        """Something about a session has changed and must be written."""
+
+    def load(self, session: Session) -> object:
+        """Look for what waits for a session after `record.loaded`; `session.arrived` is called with
+        it, and with the token that is returned here.
+        """
+
+    def trim(self, session: Session) -> object:
+        """Drop what a session's bounds have no room for, the oldest first; `session.trimmed` is
+        called with what is left, and with the token that is returned here.
+        """
+
+    def single(self, publication: Publication) -> Publication:
+        """The message as one that is kept for one session alone, out of line."""
+
+    def full(self, session: Session) -> None:
+        """From now on (or, when its record says so, no longer) new messages are not for it."""
+
+    def replayed(self, subscription: Subscription) -> None:
+        """All retained messages for a new subscription have been sent."""

@@ -2,7 +2,9 @@
 (section 4.1).
 
 A session sends at once when it can and keeps when it must; the order for one client is replays of
-retained messages, then the backlog, then new messages, so nothing ever overtakes.
+retained messages, then the backlog, then new messages, so nothing ever overtakes. A durable session
+has a `record`: then what is kept lies in the store, and only a window of it in memory, while the
+client is there to take it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from broker.packets.publication import DUP, PUBLISH, RETAIN
-from broker.session.backlog import QOS_1, Backlog
+from broker.session.backlog import OVERHEAD, QOS_1, Backlog
 from broker.session.inflight import LAST_PACKET_ID, Inflight, Step
-from broker.session.outgoing import qos_of
+from broker.session.outgoing import granted, qos_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,22 +25,34 @@ if TYPE_CHECKING:
     from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
     from broker.session.ports import Carrier, Ledger
+    from broker.session.record import Record
     from broker.session.subscription import Subscription
 
 MOST_REPLAYS = 1000  # subscriptions of one session whose retained messages wait for the client
 NEVER = 0xFFFFFFFF  # a session expiry interval of 0xFFFFFFFF does not expire (section 3.1.2.11.2)
 
 
+WINDOW_SIZE = 262_144  # bytes of a stored backlog that are in memory for one connected client
+
+
 class Bounds:
     """How much one session may hold; shared by all sessions. `messages` and `size` (bytes) bound
-    the backlog.
+    the backlog, `policy` says what happens to a message for which there is no room; `window`
+    messages of a stored backlog are in memory for a connected client.
     """
 
-    __slots__ = ("messages", "size")
+    __slots__ = ("last_values", "makes_room", "messages", "policy", "size", "slack", "window")
 
-    def __init__(self, messages: int, size: int) -> None:
+    def __init__(
+        self, messages: int, size: int, policy: str = "drop_newest", window: int = 256
+    ) -> None:
         self.messages = messages
         self.size = size
+        self.policy = policy
+        self.window = window
+        self.last_values = policy == "last_value"
+        self.makes_room = policy in ("drop_oldest", "last_value")  # else the new one has to go
+        self.slack = max(16, messages // 64)  # so many too many may wait in the store for a while
 
 
 class Session:
@@ -58,6 +72,7 @@ class Session:
         "expiry_interval",
         "holding",
         "queueing",
+        "record",
         "subscriptions",
         "username",
         "window",
@@ -70,6 +85,7 @@ class Session:
         self.username = username
         self.subscriptions: dict[str, Subscription] | None = None
         self.carrier: Carrier | None = None
+        self.record: Record | None = None  # of a durable session
         self.expiry_interval = 0  # seconds after the connection closed; NEVER = for ever
         self.window = 1  # how many QoS 1 and 2 messages may be unacknowledged [MQTT-3.3.4-9]
         self.queueing = False  # something waits: new QoS 1 and 2 messages queue behind it
@@ -93,7 +109,7 @@ class Session:
             return
         first = publication.first
         if first & RETAIN or first >> 1 & 3 > subscription.qos:
-            first = _granted(publication, subscription)
+            first = granted(publication, subscription)
         if first < QOS_1:
             carrier.send_publication(publication, first, 0, subscription.identifiers)
             return
@@ -104,14 +120,19 @@ class Session:
         packet_id = inflight.start(outgoing, self.window)
         if not packet_id:
             self._keep(outgoing)
-        elif not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
+            return
+        if not carrier.send_publication(publication, first, packet_id, subscription.identifiers):
             inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
+        if self.record is not None:
+            self.record.take(self, publication.number)
 
     def offer_run(self, messages: list[Publication], subscription: Subscription) -> None:
         """Deliver several messages with the same first byte, without RETAIN; see `offer`."""
         if not self._send_run(messages, subscription):
             for message in messages:
                 self.offer(message, subscription)
+        elif self.record is not None and messages[-1].number > 0:
+            self.record.take(self, messages[-1].number)
 
     def replay(self, retained: Iterator[Outgoing]) -> None:
         """Send retained messages as fast as the client takes them, before anything newer.
@@ -145,6 +166,8 @@ class Session:
         with what waits [MQTT-4.4.0-1].
         """
         carrier = self.carrier
+        if self._replays:
+            self.holding = self.queueing = True
         if self._inflight is not None and carrier is not None:
             self._inflight.begin_again()
             self.queueing = True
@@ -159,6 +182,7 @@ class Session:
         if self._inflight is None:
             return Step.UNKNOWN
         step = self._inflight.on_puback(packet_id)
+        self._touch()
         if self.queueing:
             self.pump()
         return step
@@ -168,6 +192,7 @@ class Session:
         if self._inflight is None:
             return Step.UNKNOWN
         step = self._inflight.on_pubacks(packet_ids)
+        self._touch()
         if self.queueing:
             self.pump()
         return step
@@ -177,6 +202,7 @@ class Session:
         if self._inflight is None:
             return Step.UNKNOWN
         step = self._inflight.on_pubrec(packet_id, refused)
+        self._touch()
         if step is Step.DONE and self.queueing:
             self.pump()
         return step
@@ -186,6 +212,7 @@ class Session:
         if self._inflight is None:
             return Step.UNKNOWN
         step = self._inflight.on_pubcomp(packet_id)
+        self._touch()
         if self.queueing:
             self.pump()
         return step
@@ -196,12 +223,13 @@ class Session:
         """Note the packet id of an incoming QoS 2 message; False when it is a repetition
         [MQTT-4.3.3-10].
         """
-        if self._received is None:
-            self._received = {packet_id}
-            return True
-        if packet_id in self._received:
+        received = self._received
+        if received is None:
+            received = self._received = set()
+        if packet_id in received:
             return False
-        self._received.add(packet_id)
+        received.add(packet_id)
+        self._touch()
         return True
 
     def release(self, packet_id: int) -> bool:
@@ -211,6 +239,7 @@ class Session:
         if self._received is None or packet_id not in self._received:
             return False
         self._received.remove(packet_id)
+        self._touch()
         return True
 
     @property
@@ -238,6 +267,10 @@ class Session:
     @property
     def is_full(self) -> bool:
         """Whether the backlog takes no more, even without what has expired in it [MQTT-3.3.2-5]."""
+        if self._bounds.makes_room:
+            return False
+        if self.record is not None and self.record.is_full:
+            return True
         backlog = self._backlog
         if backlog is None or not self._exceeds(backlog):
             return False
@@ -246,19 +279,92 @@ class Session:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait in the backlog."""
-        return 0 if self._backlog is None else len(self._backlog)
+        """How many messages wait in the backlog, in memory and in the store."""
+        count = 0 if self._backlog is None else len(self._backlog)
+        return count if self.record is None else count + self.record.behind
+
+    def numbers_in_flight(self) -> Iterator[int]:
+        """The numbers of the stored messages that are sent and not answered, in rising order."""
+        if self._inflight is not None:
+            for _, (publication, _, _) in self._inflight.unreleased():
+                if publication.number > 0:
+                    yield publication.number
 
     def disconnected(self) -> None:
         """The connection is gone: QoS 1 and 2 messages wait for the next, QoS 0 ones do not."""
         self.carrier = None
-        if self._replays and self.expiry_interval:
+        if self.record is not None:
+            self.record.loading = None  # what comes now finds nobody
+        elif self._replays and self.expiry_interval:
             self._keep_replays(self._replays)
-        self._replays = None
+        if self.record is None or not self.expiry_interval:
+            self._replays = None
         self.holding = False
         if self._backlog is not None:
             self._ledger.lose("offline_qos_0", self._backlog.forget_qos_0())
+        if self.record is not None:
+            self._leave_to_the_store(self.record)
         self.queueing = self.waiting > 0
+
+    # -- what the store brings --------------------------------------------------------------------
+
+    def restore(
+        self, published: list[tuple[int, Outgoing]], released: list[int], received: list[int]
+    ) -> None:
+        """What was in flight before the broker was started again."""
+        if published or released:
+            self._inflight = Inflight()
+            self._inflight.restore(published, released)
+        self._received = set(received) or None
+
+    def arrived(self, token: object, page: list[Outgoing], is_last: bool) -> None:
+        """A page of what waits has been read; `is_last`: there was no more."""
+        record, carrier = self.record, self.carrier
+        if record is None or record.loading is not token or carrier is None:
+            return
+        record.loading = None
+        backlog = self._window()
+        for outgoing in page:
+            backlog.push(outgoing)
+            record.loaded = outgoing[0].number
+        if is_last:
+            record.behind, record.behind_size = record.since, record.since_size
+        else:
+            record.behind = max(1, record.behind - len(page))
+            size = sum(each[0].size + OVERHEAD for each in page)
+            record.behind_size = max(0, record.behind_size - size)
+        self._note_room(record)
+        carrier.next_turn()
+
+    def trimmed(
+        self, token: object, cursor: int, dropped: int, expired: int, left: int, left_size: int
+    ) -> None:
+        """The store has dropped what there is no room for; `left` messages of `left_size` bytes
+        wait there after `cursor`.
+        """
+        record = self.record
+        if record is None or record.trimming is not token:
+            return
+        record.trimming = None
+        self._ledger.lose("superseded" if self._bounds.last_values else "backlog_oldest", dropped)
+        self._ledger.lose("expired", expired)
+        self._leave_to_the_store(record)
+        if cursor > record.cursor:
+            record.take(self, cursor)
+        record.loaded = record.cursor
+        record.behind = left + record.since
+        record.behind_size = left_size + record.since_size
+        self._note_room(record)
+        if self.carrier is not None:
+            self.carrier.next_turn()
+
+    def count_behind(self, messages: int, size: int) -> None:
+        """So much waits in the store, as it says after a start."""
+        record = self.record
+        assert record is not None
+        record.behind, record.behind_size = messages, size
+        self.queueing = messages > 0
+        self._check_bounds(record)
 
     def surrender(self) -> Iterator[Outgoing]:
         """The session ends: give up what nobody has begun to receive, in order, then QoS 1 messages
@@ -278,14 +384,33 @@ class Session:
 
     # -- helpers ----------------------------------------------------------------------------------
 
+    def _touch(self) -> None:
+        if self.record is not None:
+            self.record.touch(self)
+
     def _exceeds(self, backlog: Backlog) -> bool:
         bounds = self._bounds
-        return len(backlog) >= bounds.messages or backlog.size >= bounds.size
+        record = self.record
+        if record is None:
+            return len(backlog) >= bounds.messages or backlog.size >= bounds.size
+        return (
+            len(backlog) + record.behind >= bounds.messages
+            or backlog.size + record.behind_size >= bounds.size
+        )
+
+    def _window(self) -> Backlog:
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = Backlog(self._bounds.last_values)
+        return backlog
 
     def _offer_to_the_busy(self, publication: Publication, subscription: Subscription) -> None:
         """Keep a message for a client that is away, reads too slowly, or has others waiting."""
         carrier = self.carrier
-        first = _granted(publication, subscription)
+        if carrier is None and publication.number > 0 and subscription.qos:
+            self._keep_behind(publication)
+            return
+        first = granted(publication, subscription)
         if first >= QOS_1:
             self._keep((publication, subscription, first))
         elif carrier is None:
@@ -306,6 +431,8 @@ class Session:
         if self._inflight is None:
             self._inflight = Inflight()
         packet_id = self._inflight.start(outgoing, LAST_PACKET_ID)
+        if self.record is not None:
+            self.record.take(self, publication.number)
         if not carrier.send_publication(publication, first, packet_id, identifiers):
             self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
 
@@ -359,16 +486,129 @@ class Session:
         return is_sent
 
     def _keep(self, outgoing: Outgoing) -> None:
-        backlog = self._backlog
-        if backlog is None:
-            backlog = self._backlog = Backlog()
-        if self.is_full:
+        if outgoing[0].number > 0 and outgoing[2] >= QOS_1:
+            self._keep_stored(outgoing)
+            return
+        backlog = self._window()
+        if self.is_full or not self._make_room(backlog, outgoing[0].topic):
             self._ledger.lose("backlog_full")
             return
         backlog.push(outgoing)
         self.queueing = True
         if outgoing[2] < QOS_1:
             self.holding = True
+
+    def _make_room(self, backlog: Backlog, topic: str) -> bool:
+        """Drop what must go for a new message, where that is the policy."""
+        if not self._bounds.makes_room or not self._exceeds(backlog):
+            return True
+        if backlog.holds_topic(topic):
+            return True
+        while len(backlog) and self._exceeds(backlog):
+            self._drop_oldest(backlog)
+        return not self._exceeds(backlog)
+
+    def _drop_oldest(self, backlog: Backlog) -> None:
+        publication = backlog.pop()[0]
+        self._ledger.lose("backlog_oldest")
+        if self.record is not None:
+            self.record.take(self, publication.number)
+
+    # -- a stored backlog -------------------------------------------------------------------------
+
+    def _keep_behind(self, publication: Publication) -> None:
+        """Count a message for an absent client; the store has it."""
+        record = self.record
+        assert record is not None
+        if record.is_full:
+            self._ledger.lose("backlog_full")
+            return
+        self.queueing = True
+        record.add_behind(publication.size + OVERHEAD)
+        bounds = self._bounds
+        if record.behind >= bounds.messages or record.behind_size >= bounds.size:
+            self._check_bounds(record)
+
+    def _keep_stored(self, outgoing: Outgoing) -> None:
+        """Keep a message for a client that is there: in memory as long as the window has room."""
+        record, backlog = self.record, self._window()
+        assert record is not None
+        if (
+            record.is_full
+            or record.behind
+            or self.carrier is None
+            or len(backlog) >= self._bounds.window
+            or backlog.size >= WINDOW_SIZE
+        ):
+            self._keep_behind(outgoing[0])
+            return
+        if self._bounds.makes_room and not self._make_room(backlog, outgoing[0].topic):
+            self._ledger.lose("backlog_oldest")
+            record.take(self, outgoing[0].number)
+            return
+        backlog.push(outgoing)
+        record.loaded = outgoing[0].number
+        self.queueing = True
+        self._check_bounds(record)
+
+    def _check_bounds(self, record: Record) -> None:
+        """See to what must go, or that nothing more comes, when the backlog is full."""
+        backlog = self._window()
+        bounds = self._bounds
+        if not self._exceeds(backlog):
+            return
+        if not bounds.makes_room:
+            record.is_full = True
+            record.shelf.full(self)
+        elif (
+            len(backlog) + record.behind > bounds.messages + bounds.slack
+            or backlog.size + record.behind_size > bounds.size
+        ):
+            self._trim(record)
+
+    def _trim(self, record: Record) -> None:
+        if record.trimming is None:
+            record.since = record.since_size = 0
+            record.loading = None
+            record.trimming = record.shelf.trim(self)
+
+    def _note_room(self, record: Record) -> None:
+        if record.is_full and not self._exceeds(self._window()):
+            record.is_full = False
+            record.shelf.full(self)
+
+    def _load(self, record: Record) -> None:
+        """Ask the store for the next page of what waits."""
+        if record.loading is not None or record.trimming is not None:
+            return
+        if self._bounds.makes_room and self._needs_trimming(record):
+            self._trim(record)
+            return
+        record.since = record.since_size = 0
+        record.loading = record.shelf.load(self)
+
+    def _needs_trimming(self, record: Record) -> bool:
+        """Whether what lies in the store is not what the bounds allow: looked at once for each time
+        the client comes.
+        """
+        if record.loaded > record.cursor or record.in_order:
+            return False
+        record.in_order = True
+        return self._bounds.last_values or record.behind > self._bounds.messages
+
+    def _leave_to_the_store(self, record: Record) -> None:
+        """Forget the window: the store has what is in it."""
+        backlog = self._backlog
+        record.in_order = False
+        record.loaded = record.cursor
+        if backlog is None:
+            return
+        for outgoing in list(backlog.take_all()):
+            if outgoing[0].number > 0 and outgoing[2] >= QOS_1:
+                record.behind += 1
+                record.behind_size += outgoing[0].size + OVERHEAD
+            else:
+                backlog.push(outgoing)
 
     def _keep_replays(self, replays: deque[Iterator[Outgoing]]) -> None:
         """Queue the retained messages that were not sent yet in front of those that are newer; the
@@ -389,7 +629,7 @@ class Session:
         if self._replays:
             outgoing = next(self._replays[0], None)
             if outgoing is not None:
-                return outgoing
+                return self._alone(outgoing)
             self._replays.popleft()
             if self._replays and self.carrier is not None:
                 self.carrier.next_turn()
@@ -397,20 +637,33 @@ class Session:
         return self._next_in_backlog()
 
     def _next_in_backlog(self) -> Outgoing | None:
-        backlog = self._backlog
+        backlog, record = self._backlog, self.record
         while backlog:
             outgoing = backlog.pop()
             self.holding = backlog.qos_0 > 0
+            if record is not None:
+                self._note_taken(record, backlog)
             if not outgoing[0].expired(self._clock.now):
                 return outgoing
             self._ledger.lose("expired")  # [MQTT-3.3.2-5]
+            if record is not None and outgoing[2] >= QOS_1:
+                record.take(self, outgoing[0].number)
+        if record is not None and record.behind:
+            self._load(record)
+            return None
         self._backlog = self._replays = None
         self.queueing = self.holding = False
         return None
 
+    def _note_taken(self, record: Record, backlog: Backlog) -> None:
+        """Read on before the window is empty; say so when there is room again."""
+        if record.behind and len(backlog) <= self._bounds.window // 2:
+            self._load(record)
+        if record.is_full:
+            self._note_room(record)
 
-def _granted(publication: Publication, subscription: Subscription) -> int:
-    """The first byte of the PUBLISH: the lower QoS of the two, RETAIN only as published."""
-    qos = min(publication.qos, subscription.qos)  # [MQTT-3.8.4-8]
-    retain = publication.retain and subscription.retain_as_published  # [MQTT-3.3.1-12]
-    return PUBLISH | qos << 1 | retain
+    def _alone(self, outgoing: Outgoing) -> Outgoing:
+        """A retained message on its way to a durable session is kept for it alone."""
+        if self.record is None or outgoing[2] < QOS_1:
+            return outgoing
+        return (self.record.shelf.single(outgoing[0]), outgoing[1], outgoing[2])

@@ -22,6 +22,7 @@ class Subscription:
         "no_local",
         "own",
         "qos",
+        "replaying",
         "retain_as_published",
         "session",
         "share_name",
@@ -45,6 +46,7 @@ class Subscription:
         self.identifiers = identifiers
         self.share_name = share_name
         self.own: Subscription | None = None
+        self.replaying = False  # retained messages are still to be sent for it
 
 
 def merge(subscriptions: list[Subscription]) -> Subscription:

@@ -179,7 +179,7 @@ def test_no_flag_stays_up_once_everybody_reads_and_answers(script: list[tuple[st
             world.look()
         connection, session = client.connection, client.connection.session
         assert session is not None
-        assert not any((connection.blocked, connection.paused, connection._is_deaf))
+        assert not any((connection.blocked, connection.paused, connection._deaf_to))
         assert connection._outbox_size == 0
         assert not any((session.queueing, session.holding, session._pumping))
         assert (session.waiting, session.in_flight) == (0, 0)

@@ -1,0 +1,461 @@
+"""What must be stored, gathered while the last commit runs, and the answers that wait for it.
+
+Nothing is written change by change. The parts of the engine say what has changed; when a batch is
+sealed, what is gets compared with what the store has, and only the difference is written. So what
+began and ended while the last commit ran never reaches the disk. One batch is with the store at a
+time: an idle broker commits at once, a busy one thousands together. An answer leaves when the batch
+that was open when it was given has been committed; the answers to one client keep their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from broker.engine.audiences import Audiences
+from broker.engine.changes import Changes
+from broker.engine.durability import Level
+from broker.session.backlog import OVERHEAD
+from broker.session.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.clock import Clock
+    from broker.connection.connection import Connection
+    from broker.engine.deadlines import Deadlines
+    from broker.engine.durability import Levels
+    from broker.engine.ports import Store
+    from broker.engine.router import Route
+    from broker.packets.publication import Publication
+    from broker.packets.types import Will
+    from broker.session.session import Session
+    from broker.session.subscription import Subscription
+
+Answer: TypeAlias = "tuple[Connection, list[bytes]]"
+
+MOST_OPEN = 4_194_304  # bytes of messages for which no answer waits that are gathered at most
+HIGH_WATER = 33_554_432  # bytes that are not committed at which publishers are slowed down
+LOW_WATER = 8_388_608  # ... and let go on
+REFUSING = ("full", "read_only")  # troubles that do not end by waiting
+
+
+class Timeline:
+    """Instants as the store keeps them: seconds that go on evenly through restarts and through
+    jumps of the computer's clock. `wall` reads that clock; it is asked for each batch.
+    """
+
+    __slots__ = ("_offset", "wall")
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.wall = wall
+        self._offset = 0.0
+
+    def begin(self, store_time: float, wall_time: float, now: float) -> None:
+        """Go on where the last batch ended: as much later as the clock on the wall says, but never
+        earlier, whatever it says.
+        """
+        wall = self.wall()
+        start = store_time + max(0.0, wall - wall_time) if store_time else wall
+        self._offset = start - now
+
+    def stored(self, instant: float) -> float:
+        """An instant of the engine's clock, for the store."""
+        return instant + self._offset
+
+    def engine(self, stored: float) -> float:
+        """An instant out of the store, on the engine's clock."""
+        return stored - self._offset
+
+
+class Sent:
+    """A batch that is with the store, and who waits for it."""
+
+    __slots__ = ("answers", "position", "size")
+
+    def __init__(self, position: int, answers: list[Answer], size: int) -> None:
+        self.position = position
+        self.answers = answers
+        self.size = size
+
+
+class Figures:
+    """What is told about the store."""
+
+    __slots__ = ("batches", "rows", "seconds", "slowest", "total_seconds", "trouble")
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.rows = 0
+        self.seconds = 0.0  # that the last commit took
+        self.slowest = 0.0
+        self.total_seconds = 0.0
+        self.trouble = ""
+
+
+class Journal:
+    """The Shelf of every durable session, and the gate that answers pass."""
+
+    def __init__(
+        self,
+        store: Store,
+        levels: Levels,
+        clock: Clock,
+        deadlines: Deadlines,
+        timeline: Timeline,
+        relaxed_interval: float,
+    ) -> None:
+        self.levels = levels
+        self.timeline = timeline
+        self.audiences = Audiences()
+        self.figures = Figures()
+        self.store = store
+        self.highest = levels.highest  # of sessions and subscriptions, which carry every topic
+        self.next_number = 1  # of a message
+        self.next_session = 1
+        self.position = 1  # of the batch that is being gathered
+        self.committed = 0
+        self.demanded = 0  # the highest level that something since the last answer asks for
+        self.on_work: Callable[[], None] | None = None  # call `turn` at the end of the loop turn
+        self.armed_for: int | None = None
+        self._clock = clock
+        self._deadlines = deadlines
+        self._relaxed_interval = relaxed_interval
+        self._changes = Changes(self)
+        self._full: set[int] = set()  # sessions that new messages are not for
+        self._answers: list[Answer] = []
+        self._synced = False
+        self._size = self._sent_size = 0  # bytes gathered, and with the store
+        self._sent: deque[Sent] = deque()
+        self._slowed: dict[Connection, None] = {}
+        self._is_scheduled = False
+        self._due: float | None = None
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def demand(self, level: int) -> None:
+        """The next answer waits for what has been said until now."""
+        if level > self.demanded:
+            self.demanded = level
+
+    def answer(self, connection: Connection, frames: list[bytes]) -> None:
+        """Send an answer as soon as what it promises is true."""
+        level, self.demanded = self.demanded, 0
+        if level >= Level.COMMIT:
+            self._wait(connection, frames, level)
+        elif connection.awaiting > self.committed:
+            self._wait(connection, frames, Level.RELAXED)  # not before those given earlier
+        else:
+            connection.send_all(frames)
+        if self._size + self._sent_size > HIGH_WATER:
+            connection.slow_down(True)
+            self._slowed[connection] = None
+
+    def hold_back(self, connection: Connection, frames: list[bytes]) -> None:
+        """Send a step of a QoS 2 exchange when the one it answers cannot be forgotten any more."""
+        if self.highest >= Level.COMMIT:
+            self._wait(connection, frames, self.highest)
+        else:
+            connection.send_all(frames)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the store takes nothing new, and waiting will not help."""
+        return self.figures.trouble in REFUSING
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def address(self, publication: Publication, route: Route) -> None:
+        """Store a QoS 1 or 2 message for the durable receivers of its route."""
+        audience = route.audience
+        if audience is None:
+            return
+        if self._full or route.has_no_local:
+            audience = self.audiences.of(self._exact(publication, route))
+            if audience is None:
+                return
+        publication.number = self.next_number
+        self.next_number += 1
+        self._changes.messages.append((publication, audience))
+        self._size += publication.size
+        self.demand(route.level)
+        if not self._is_scheduled:
+            self._schedule()
+
+    def address_one(self, publication: Publication, subscription: Subscription) -> Publication:
+        """Store a message for one subscriber, as the choice among shared ones; return the one to
+        offer.
+        """
+        level = self.levels.of(publication.topic)
+        record = subscription.session.record
+        if not level or record is None or not subscription.qos or record.is_full:
+            return publication if not publication.number else publication.copy(0)
+        audience = self.audiences.of([subscription])
+        assert audience is not None
+        number, self.next_number = self.next_number, self.next_number + 1
+        if publication.number:
+            publication = publication.copy(number)
+        publication.number = number
+        self._changes.messages.append((publication, audience))
+        self._size += publication.size
+        self.demand(level)
+        self._schedule()
+        return publication
+
+    def single(self, publication: Publication) -> Publication:
+        """See Shelf."""
+        if not self.levels.of(publication.topic):
+            return publication.copy(0)
+        number, self.next_number = self.next_number, self.next_number + 1
+        return publication.copy(-number)
+
+    def retain(self, publication: Publication, level: int) -> None:
+        """Store (or, with an empty payload, erase) a topic's retained message."""
+        self._changes.retained[publication.topic] = publication
+        self._size += publication.size
+        if publication.first & 0x06:  # nobody waits for an answer to QoS 0
+            self.demand(level)
+        self._schedule()
+
+    def forget_retained(self, topic: str) -> None:
+        """A retained message is gone: expired, or there was no room for its successor."""
+        self._changes.retained[topic] = None
+        self._schedule()
+
+    def leave_will(
+        self, client_id: str, will: Will, username: str | None, due_at: float | None
+    ) -> None:
+        """Store a will; `due_at` is None while its client is connected."""
+        self._changes.wills[client_id] = (will, username, due_at)
+        self._schedule()
+
+    def forget_will(self, client_id: str) -> None:
+        """A will has been published, or is not to be."""
+        self._changes.wills[client_id] = None
+        self._schedule()
+
+    # -- sessions ---------------------------------------------------------------------------------
+
+    def begin(self, session: Session) -> None:
+        """From now on this session is durable."""
+        session.record = Record(self.next_session, self, self.next_number - 1)
+        self.next_session += 1
+        session.record.touch(session)
+
+    def end(self, session: Session) -> None:
+        """The session is over: nothing of it is kept."""
+        record = session.record
+        assert record is not None
+        self._full.discard(record.id)
+        self._changes.ended.append(record)
+        record.is_dirty = True  # nobody writes it any more
+        record.is_over = True
+        self._schedule()
+
+    def subscribed(self, wanted: str, subscription: Subscription) -> None:
+        """Store a durable session's subscription, `wanted` as the client wrote it."""
+        record = subscription.session.record
+        if record is not None:
+            self._changes.subscriptions[record.id, wanted] = subscription
+            self.demand(self.highest)
+            self._schedule()
+
+    def unsubscribed(self, session: Session, wanted: str) -> None:
+        """Forget one."""
+        if session.record is not None:
+            self._changes.subscriptions[session.record.id, wanted] = None
+            self.demand(self.highest)
+            self._schedule()
+
+    # -- for sessions (Shelf) ---------------------------------------------------------------------
+
+    def touch(self, session: Session) -> None:
+        """See Shelf."""
+        self._changes.sessions.append(session)
+        if not self._is_scheduled:
+            self._schedule()
+
+    def load(self, session: Session) -> object:
+        """See Shelf."""
+        record = session.record
+        assert record is not None
+        token = object()
+
+        def arrived(rows: list[tuple[Any, ...]]) -> None:
+            page = [self._changes.outgoing(session, row) for row in rows]
+            size = sum(each[0].size + OVERHEAD for each in page)
+            session.arrived(token, page, len(page) < PAGE and size < PAGE_SIZE // 2)
+
+        self.ask("backlog", (record.id, record.loaded, PAGE, PAGE_SIZE), arrived)
+        return token
+
+    def trim(self, session: Session) -> object:
+        """See Shelf."""
+        record, bounds = session.record, session.bounds
+        assert record is not None
+        mode = "last_value" if bounds.last_values else "oldest"
+        most = (bounds.messages, bounds.size) if bounds.makes_room else (ANY, ANY)
+        token = object()
+
+        def trimmed(value: tuple[int, int, int, int, int, int]) -> None:
+            cursor, dropped, _, expired, left, left_size = value
+            session.trimmed(token, cursor, dropped, expired, left, left_size)
+
+        now = self.timeline.stored(self._clock.now)
+        self.ask("trim", (record.id, mode, *most, now), trimmed)
+        return token
+
+    def full(self, session: Session) -> None:
+        """See Shelf."""
+        record = session.record
+        assert record is not None
+        if record.is_full:
+            self._full.add(record.id)
+        else:
+            self._full.discard(record.id)
+
+    def replayed(self, wanted: str, subscription: Subscription) -> None:
+        """See Shelf."""
+        subscription.replaying = False
+        record = subscription.session.record
+        if record is not None:
+            self._changes.subscriptions[record.id, wanted] = subscription
+            self._schedule()
+
+    # -- questions --------------------------------------------------------------------------------
+
+    def ask(self, name: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]) -> None:
+        """Ask the store; the answer counts in everything said until now."""
+        if self._has_content:
+            self._seal()
+        self.store.ask(name, arguments, answer)
+
+    # -- what the store and the shell report ------------------------------------------------------
+
+    def turn(self) -> None:
+        """The loop turn ends: commit, if the store is free and somebody waits."""
+        self._is_scheduled = False
+        if self._sent or not self._has_content:
+            return
+        if self._answers or self._size > MOST_OPEN:
+            self._seal()
+        elif self._due is None:
+            self._due = self._clock.now + self._relaxed_interval
+            self._deadlines.arm(self)
+
+    def on_committed(self, position: int, seconds: float, rows: int) -> None:
+        """A batch is safe: let its answers go, and commit what has gathered meanwhile."""
+        figures = self.figures
+        figures.batches += 1
+        figures.rows += rows
+        figures.seconds = seconds
+        figures.total_seconds += seconds
+        figures.slowest = max(figures.slowest, seconds)
+        while self._sent and self._sent[0].position <= position:
+            sent = self._sent.popleft()
+            self.committed = sent.position
+            self._sent_size -= sent.size
+            _release(sent.answers)
+        if self._slowed and self._size + self._sent_size < LOW_WATER:
+            self._let_go_on()
+        self.turn()
+
+    def on_trouble(self, kind: str, _text: str) -> None:
+        """The store cannot commit: "full", "read_only", "away" or "locked"."""
+        self.figures.trouble = kind
+
+    def on_well(self) -> None:
+        """It can again."""
+        self.figures.trouble = ""
+
+    def next_deadline(self) -> float | None:
+        """When what nobody waits for is written at the latest."""
+        return self._due
+
+    def tick(self, now: float) -> None:
+        """Write what nobody waits for; while a commit runs, the next one takes it along."""
+        if self._due is not None and now >= self._due:
+            self._due = None
+            if self._has_content and not self._sent:
+                self._seal()
+
+    def flush(self) -> None:
+        """Give everything to the store: the broker stops."""
+        if self._has_content:
+            self._seal()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _has_content(self) -> bool:
+        return bool(self._answers) or self._changes.any
+
+    def _exact(self, publication: Publication, route: Route) -> list[Subscription]:
+        """The receivers without those that are full or sent it themselves."""
+        receivers = []
+        for each in route.subscriptions:
+            record, subscription = each.session.record, each
+            if each.no_local and each.session.client_id == publication.publisher:
+                if each.own is None:
+                    continue
+                subscription = each.own
+            if record is not None and not record.is_full:
+                receivers.append(subscription)
+        return receivers
+
+    def _wait(self, connection: Connection, frames: list[bytes], level: int) -> None:
+        self._answers.append((connection, frames))
+        connection.awaiting = self.position
+        if level == Level.STRICT:
+            self._synced = True
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            if self.on_work is not None:
+                self.on_work()
+
+    def _seal(self) -> None:
+        """Give what has gathered to the store, or let the answers go when nothing is left of it."""
+        answers, self._answers = self._answers, []
+        size, self._size = self._size, 0
+        synced, self._synced = self._synced, False
+        self._due = None
+        operations = self._changes.take()
+        if operations:
+            operations.append(("meta", [self._meta()]))
+            self._sent.append(Sent(self.position, answers, size))
+            self._sent_size += size
+            self.store.submit(self.position, synced, operations)
+            self.position += 1
+        elif self._sent:
+            self._sent[-1].answers += answers
+        else:
+            _release(answers)
+
+    def _meta(self) -> tuple[Any, ...]:
+        timeline = self.timeline
+        return (
+            self.position,
+            self.next_number,
+            self.next_session,
+            self.audiences.next_id,
+            timeline.stored(self._clock.now),
+            timeline.wall(),
+        )
+
+    def _let_go_on(self) -> None:
+        slowed, self._slowed = self._slowed, {}
+        for connection in slowed:
+            connection.slow_down(False)
+
+
+PAGE = 500  # messages read at once for a session
+PAGE_SIZE = 262_144  # ... and bytes
+ANY = 2**62  # a bound that nothing reaches
+
+
+def _release(answers: list[Answer]) -> None:
+    for connection, frames in answers:
+        connection.send_held_back(frames)
