@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.performance.bars import Medians, judge, share
+from tests.performance.bars import Bar, Medians, judge, share
 from tests.performance.brokers import KINDS
 from tests.performance.measure import Figures
 from tests.performance.scenarios import SCENARIOS
@@ -21,9 +21,14 @@ Results = Mapping[tuple[str, str], Sequence[Figures]]  # by (scenario, broker), 
 
 _TRAFFIC_HEAD = (
     *("Scenario", "Broker", "per second", "broker µs", "of mosquitto"),
-    *("generator µs", "p50 ms", "p99 ms", "RSS MiB"),
+    *("generator µs", "p50 ms", "p99 ms", "RSS MiB", "broker alone"),
 )
-_REST_HEAD = ("Broker", "start ms", "idle RSS MiB", "KiB per idle client")
+_REST_HEAD = ("Broker", "start ms", "idle RSS MiB", "broker alone", "KiB per idle client")
+_WRITTEN_HEAD = ("Scenario", "Broker", "bytes written per message", "GiB per million messages")
+_SYNC_HEAD = (
+    *("Scenario", "Broker", "PUBACK p50 ms", "PUBACK p99 ms"),
+    *("one sync p50 ms", "one sync p99 ms", "PUBACK p50 less one sync"),
+)
 _BARS_HEAD = ("Bar", "Limit", "Measured", "")
 
 
@@ -32,12 +37,14 @@ def medians(results: Results) -> dict[tuple[str, str], Figures]:
 
 
 def markdown(results: Results, machine: Mapping[str, str]) -> str:
-    """The machine, traffic, what went wrong, memory and start, the bars."""
+    """The machine, traffic, what went wrong, wear, syncs, memory and start, the bars."""
     middle = medians(results)
     parts = (
         "\n".join(f"- {name}: {value}" for name, value in machine.items()),
         _table(_TRAFFIC_HEAD, _traffic(middle)),
         "\n".join(_faults(middle)),
+        _table(_WRITTEN_HEAD, _written(middle)),
+        _table(_SYNC_HEAD, _syncs(middle)),
         _table(_REST_HEAD, _at_rest(middle)),
         _table(_BARS_HEAD, _bars(middle)),
     )
@@ -97,6 +104,8 @@ def in_short(figures: Figures) -> str:
         "µs": figures.broker_us,
         "ms p50": figures.p50_ms,
         "MiB": figures.rss_mib,
+        "B written": figures.written,
+        "ms to sync": figures.sync_ms,
         "KiB/client": figures.client_kib,
         "ms to start": figures.start_ms,
     }
@@ -137,6 +146,27 @@ def _speeds(figures: Figures, of_mosquitto: float | None) -> Iterable[str]:
     dear = (figures.generator_us or 0) > (figures.broker_us or 0)
     yield _number(figures.generator_us) + (" (!)" if dear else "")
     yield from map(_number, (figures.p50_ms, figures.p99_ms, figures.rss_mib))
+    yield _number(_alone(figures))
+
+
+def _alone(figures: Figures) -> float | None:
+    """Memory of the first process, where it is not the only one."""
+    return None if figures.alone_mib == figures.rss_mib else figures.alone_mib
+
+
+def _written(middle: Medians) -> Iterable[tuple[str, ...]]:
+    for (scenario, broker), figures in middle.items():
+        if figures.written is not None:
+            gib = figures.written * 1e6 / 2**30
+            yield SCENARIOS[scenario].title, broker, f"{figures.written:,.0f}", _number(gib)
+
+
+def _syncs(middle: Medians) -> Iterable[tuple[str, ...]]:
+    for (scenario, broker), figures in middle.items():
+        if figures.sync_ms is not None and figures.p50_ms is not None:
+            times = (figures.p50_ms, figures.p99_ms, figures.sync_ms, figures.sync_p99_ms)
+            less = figures.p50_ms - figures.sync_ms
+            yield SCENARIOS[scenario].title, broker, *map(_number, times), f"{less:+.2f}"
 
 
 def _at_rest(middle: Medians) -> Iterable[tuple[str, ...]]:
@@ -144,7 +174,7 @@ def _at_rest(middle: Medians) -> Iterable[tuple[str, ...]]:
     for broker in dict.fromkeys(broker for _, broker in middle):
         start = middle.get(("start", broker), nothing)
         idle = middle.get(("idle", broker), nothing)
-        values = (start.start_ms, start.rss_mib, idle.client_kib)
+        values = (start.start_ms, start.rss_mib, _alone(start), idle.client_kib)
         if any(value is not None for value in values):
             yield broker, *map(_number, values)
 
@@ -154,10 +184,15 @@ def _bars(middle: Medians) -> Iterable[tuple[str, ...]]:
         bar = verdict.bar
         yield (
             bar.sentence,
-            f"{bar.limit:.0%}" if bar.of else f"{bar.limit:g} {bar.unit}",
+            _limit(bar),
             _as_limit(verdict.measured, percent=bar.of is not None, unit=bar.unit),
             verdict.mark,
         )
+
+
+def _limit(bar: Bar) -> str:
+    said = f"{bar.limit:.0%}" if bar.of else f"{bar.limit:g} {bar.unit}"
+    return f"at least {said}" if bar.at_least else said
 
 
 def _as_limit(value: float | None, *, percent: bool, unit: str) -> str:
