@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.performance.bars import Bar, Medians, judge, share
-from tests.performance.brokers import KINDS
+from tests.performance.brokers import KINDS, WORK
+from tests.performance.disk import data_disk
 from tests.performance.measure import Figures
 from tests.performance.scenarios import SCENARIOS
 
@@ -76,6 +77,7 @@ def describe_machine(brokers: Iterable[str]) -> dict[str, str]:
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "kernel": platform.release(),
+        "data on": str(data_disk(WORK)),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
     } | {name: KINDS[name].version() for name in brokers}
 

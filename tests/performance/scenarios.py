@@ -31,6 +31,8 @@ SETTLE = 0.5  # seconds after the start until the memory of an idle broker is re
 SYNCS = 100  # timed before the load, and again after it
 
 USUAL = ("heliograph", "mosquitto", "amqtt")
+WITH_MEMORY = ("heliograph", "heliograph-memory", "mosquitto", "amqtt")
+BARE = ("heliograph", "mosquitto")
 STORES = ("heliograph", "heliograph-memory", "mosquitto", "mosquitto-persistent")
 
 
@@ -45,6 +47,7 @@ class Scenario:
     version: int = wire.V311
     rounds: int | None = None  # None: as many as asked for
     brokers: tuple[str, ...] = USUAL  # those measured when none are asked for
+    durable: bool = False  # says nothing where the data lies in memory
 
 
 def _pairs(qos: int, version: int) -> Scenario:
@@ -54,7 +57,7 @@ def _pairs(qos: int, version: int) -> Scenario:
         return drive(PairsLoad(broker.port, qos, version), broker, budget)
 
     name, title = f"qos{qos}{suffix}", f"Pairs QoS {qos}, {protocol}"
-    brokers = USUAL if qos else (*USUAL, "heliograph-memory")
+    brokers = USUAL if qos else WITH_MEMORY
     return Scenario(name, title, "message", run, version, brokers=brokers)
 
 
@@ -123,6 +126,16 @@ def _drive_and_weigh(load: DurableLoad | AbsentLoad, broker: Running, budget: Bu
     return figures
 
 
+def _stored(
+    name: str,
+    title: str,
+    unit: str,
+    run: Callable[[Running, Budget], Figures],
+    brokers: tuple[str, ...] = STORES,
+) -> Scenario:
+    return Scenario(name, title, unit, run, brokers=brokers, durable=True)
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -133,11 +146,11 @@ SCENARIOS = {
         Scenario("retained", "Retained replay, 10,000", "message", measure_retained),
         Scenario("subscribe", "Subscribe, 100,000 filters", "subscription", _subscribing),
         Scenario("idle", "Idle connections, 10,000", "connection", measure_idle, rounds=1),
-        Scenario("durable", "Durable pairs QoS 1", "message", _durable, brokers=STORES),
-        Scenario("absent", "100 absent, 1 publisher", "copy", _absent(1), brokers=STORES),
-        Scenario("absent-8", "100 absent, 8 publishers", "copy", _absent(8), brokers=STORES),
-        Scenario("drain", "100 absent return", "copy", measure_drain, brokers=STORES),
-        Scenario("durable-1", "1 absent, window 1", "message", _one_by_one, brokers=STORES),
-        Scenario("start", "Start", "start", _start, brokers=(*USUAL, "heliograph-memory")),
+        _stored("durable", "Durable pairs QoS 1", "message", _durable),
+        _stored("absent", "100 absent, 1 publisher", "copy", _absent(1)),
+        _stored("absent-8", "100 absent, 8 publishers", "copy", _absent(8), BARE),
+        _stored("drain", "100 absent return", "copy", measure_drain),
+        _stored("durable-1", "1 absent, window 1", "message", _one_by_one),
+        Scenario("start", "Start", "start", _start, brokers=WITH_MEMORY),
     )
 }

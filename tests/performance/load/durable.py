@@ -17,7 +17,7 @@ WINDOW = 32
 AHEAD = wire.CYCLE // 2  # messages on the way to one subscriber: beyond, a fault has no name
 
 
-class _Pair:
+class Pair:
     __slots__ = ("inbox", "publisher")
 
     def __init__(self, inbox: Inbox, publisher: Publisher) -> None:
@@ -74,7 +74,7 @@ class DurableLoad:
             pair.inbox.close(due=pair.publisher.sent)
             pair.publisher.close()
 
-    def _pair(self, topic: str, subscriber: socket.socket, publisher: socket.socket) -> _Pair:
+    def _pair(self, topic: str, subscriber: socket.socket, publisher: socket.socket) -> Pair:
         expected = wire.received_tape(topic, 1, wire.V311)
         inbox = Inbox(subscriber, self.tally, expected, topic)
-        return _Pair(inbox, Publisher(topic, publisher, WINDOW, self.latencies))
+        return Pair(inbox, Publisher(topic, publisher, WINDOW, self.latencies))
