@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.performance import bars, report, wire
+from tests.performance import bars, brokers, report, wire
 from tests.performance.__main__ import _schedule
 from tests.performance.disk import mount_of
 from tests.performance.load import drain, durable, pairs, retained
@@ -23,6 +24,7 @@ from tests.performance.measure import (
     Figures,
     Latencies,
     Tally,
+    cpu_seconds,
     rss_kib,
     tree,
     tree_rss_kib,
@@ -292,6 +294,46 @@ def test_the_brokers_children_and_theirs_belong_to_it() -> None:
         assert {child.pid, grandchild} < set(tree(os.getpid()))
         assert tree_rss_kib(child.pid) > rss_kib(child.pid)
         child.stdin.write(b"\n")
+
+
+BURN = "import os\nwhile os.times().user < 0.3: pass\n"  # seconds of CPU, however long they take
+
+
+@pytest.mark.parametrize("then", ["print(flush=True); input()", ""])
+def test_the_cpu_of_a_child_counts_while_it_runs_and_when_it_has_ended(then: str) -> None:
+    outer = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN + then!r}]);"
+        "print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", outer], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdout.readline()
+        spent = sum(map(cpu_seconds, tree(child.pid)))
+        child.stdin.write(b"\n\n")
+    assert spent >= 0.3
+
+
+def test_a_child_that_outlives_its_broker_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child holds the other end of the pipe: its end is the end of the file.
+
+    It would end by itself as well, but far too late for this test.
+    """
+    monkeypatch.setattr(brokers, "STOP_LIMIT", 0.2)
+    deaf = (
+        "import signal; signal.signal(2, signal.SIG_IGN); signal.alarm(30);"
+        "print(flush=True); signal.pause()"
+    )
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {deaf!r}])"
+    broker = subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE)
+    assert broker.stdout
+    with broker.stdout:
+        broker.stdout.readline()
+        brokers._stop(broker)
+        assert select.select([broker.stdout], [], [], 10)[0]
+        assert broker.stdout.read() == b""
 
 
 @pytest.mark.parametrize(("ours", "mark"), [(99.0, "LOST"), (100.0, "met"), (101.0, "met")])
