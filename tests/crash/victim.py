@@ -1,0 +1,184 @@
+"""The broker that is killed: how it is set up, killed with all its processes, and started again.
+
+`DEATHS` are the ways to die: the broker alone (its children see the end of their stream and go by
+themselves, while the next broker starts already), all processes at once, or the children first.
+Two more are there to check the check: `calm` is SIGTERM, after which every broker that saves
+anything has it all; `spared` only breaks the connections, which no broker may be harmed by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import select
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.process import DIALECTS, BrokerProcess, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tests.crash.power_cut import Disk
+    from tests.support.process import Endpoint
+
+LONGEST_DEATH = 10.0  # seconds from SIGKILL to the end: far more than needed
+CHILDLESS = 0.2  # seconds at most that a broker lives without its children before it is killed too
+
+# Everything that is taken in must be kept: limits are not what this test is about.
+ROOMY = {"limits": {"backlog_messages": 1_000_000, "backlog_bytes": 2**30}}
+MOSQUITTO_ROOMY = "max_queued_messages 0"
+
+
+class Victim:
+    """One broker with one data folder, through many lives. With a `disk`, kills cut its power."""
+
+    def __init__(
+        self,
+        directory: Path,
+        broker: str = "heliograph",
+        *,
+        store: Section | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        self.kills = 0
+        self.disk = disk
+        settings = {**ROOMY, "store": store} if store else ROOMY
+        self.process = Broker(
+            directory, settings=settings, dialect=add_dialect(broker, disk, directory)
+        )
+        (directory / "data").mkdir(exist_ok=True)
+
+    @property
+    def port(self) -> int:
+        return self.process.port
+
+    async def start(self) -> None:
+        """Returns when it accepts, at once if it lives."""
+        if not self.process.is_running:
+            await asyncio.to_thread(self.process.start)
+
+    async def start_and_kill_early(self, delay: float) -> None:
+        """It dies while it starts, or just after."""
+        starting = asyncio.create_task(self.start())
+        await asyncio.sleep(delay)
+        if not starting.done():
+            with suppress(AssertionError):
+                for process in reversed(family(self.process.pid)):
+                    end_of(process)
+        with suppress(AssertionError):
+            await starting
+        self.die("all")
+
+    def die(self, how: str, chance: random.Random | None = None) -> None:
+        """Returns when it is over and, with a disk, the power has been cut."""
+        self.kills += 1
+        DEATHS[how](self.process)
+        if self.disk is not None:
+            self.disk.cut(chance)
+
+
+class Broker(BrokerProcess):
+    """That can be asked whether it lives."""
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+
+def add_dialect(broker: str, disk: Disk | None, directory: Path) -> str:
+    """The broker's dialect with what this test needs, under a name of its own."""
+    name = f"{broker}-in-{directory}"
+    known = DIALECTS[broker]
+    render = render_mosquitto if broker == "mosquitto" else known.render
+    prefix = environment_of(disk)
+    DIALECTS[name] = replace(
+        known, render=render, command=lambda path: [*prefix, *known.command(path)]
+    )
+    return name
+
+
+def environment_of(disk: Disk | None) -> list[str]:
+    if disk is None:
+        return []
+    return ["env", *(f"{name}={value}" for name, value in disk.environment.items())]
+
+
+def render_mosquitto(
+    endpoints: Sequence[Endpoint], tables: Mapping[str, Section], directory: Path
+) -> str:
+    text = DIALECTS["mosquitto"].render(endpoints, {"listener": tables["listener"]}, directory)
+    saving = ("persistence true", "autosave_interval 1", f"persistence_location {directory}/data/")
+    return text + "\n".join((*saving, MOSQUITTO_ROOMY)) + "\n"
+
+
+# ---- dying ----
+
+
+def die_alone(broker: BrokerProcess) -> None:
+    broker.kill()
+
+
+def die_together(broker: BrokerProcess) -> None:
+    """Stopped first, so that no child is born while they are counted."""
+    with suppress(ProcessLookupError):
+        os.kill(broker.pid, signal.SIGSTOP)
+    children = family(broker.pid)[1:]
+    broker.kill()
+    for child in children:
+        end_of(child)
+
+
+def die_children_first(broker: BrokerProcess) -> None:
+    for child in family(broker.pid)[1:]:
+        end_of(child)
+    time.sleep(random.random() * CHILDLESS)
+    die_together(broker)
+
+
+def end_calmly(broker: BrokerProcess) -> None:
+    broker.stop()
+
+
+def spare(broker: BrokerProcess) -> None:
+    """It lives on."""
+
+
+DEATHS: dict[str, Callable[[BrokerProcess], None]] = {
+    "alone": die_alone,
+    "all": die_together,
+    "children first": die_children_first,
+    "calm": end_calmly,
+    "spared": spare,
+}
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants, parents before children."""
+    found = [pid]
+    for parent in found:  # grows while we walk
+        with suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def end_of(pid: int) -> None:
+    """SIGKILL to a process that need not be our child, and its end."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        ended, _, _ = select.select([handle], [], [], LONGEST_DEATH)
+        assert ended, f"process {pid} does not end"
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
