@@ -12,8 +12,6 @@ Message = tuple[Any, ...]
 
 LENGTH_SIZE = 4
 LARGEST = (1 << 32) - 1
-# Without the references of version 3: they cost a look-up for each object, and rows rarely repeat.
-MARSHAL_VERSION = 2
 
 
 def encode(message: Message) -> bytes:
@@ -21,7 +19,7 @@ def encode(message: Message) -> bytes:
 
     Raises ValueError for any other value, and for more than 4 GiB.
     """
-    body = marshal.dumps(message, MARSHAL_VERSION)
+    body = marshal.dumps(message)
     if len(body) > LARGEST:
         raise ValueError(f"a frame of {len(body)} bytes is too long")
     return len(body).to_bytes(LENGTH_SIZE, "big") + body

@@ -1,0 +1,220 @@
+"""The store: one database, opened, written to, read, and repaired when it turns out broken.
+
+A batch is applied once. After a commit whose end nobody has seen, the database itself is asked
+which position it has reached.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from broker.storage import opening
+from broker.storage.database import READ_ONLY, CannotOpen, Damaged, Trouble, transaction
+from broker.storage.reading import Reader
+from broker.storage.tables import metadata, retained
+from broker.storage.writing import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from broker.storage.database import Database, Row, Salvage
+    from broker.storage.writing import Operations
+
+SALVAGES = 2  # of one opening: what is broken again after them is not the file
+
+
+class Store:
+    """Everything but the conversation. Trouble is raised and whatever was asked may be asked again.
+
+    `salvage` and `retained_window` are as in the configuration frame and `salvage.py`.
+    """
+
+    __slots__ = (
+        *("_alarms", "_database", "_marked", "_position", "_reader", "_retained_window"),
+        *("_salvage", "_writer", "trouble"),
+    )
+
+    def __init__(self, database: Database, retained_window: int, salvage: Salvage) -> None:
+        self._database = database
+        self._retained_window = retained_window
+        self._salvage = salvage
+        self._writer = Writer(database.dialect)
+        self._reader = Reader(database.dialect)
+        self._position: int | None = None  # of the database; None: it has to be asked
+        self._marked = False  # whether the database says that it is open
+        self._alarms: list[str] = []
+        self.trouble: Trouble | None = None  # it works, but not for everything
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def open(self) -> dict[str, Any]:
+        """What the broker has to know. Raises CannotOpen or Trouble."""
+        self._database.lock()
+        for _ in range(SALVAGES):
+            try:
+                return self._open()
+            except Damaged as damage:
+                self.repair(damage)
+        try:
+            return self._open()
+        except Damaged as damage:
+            raise CannotOpen(f"the database stays broken, check the disk: {damage}") from damage
+
+    def _open(self) -> dict[str, Any]:
+        self._database.make(opening.create_schema)
+        may_miss = self._database.has_lost_its_log()
+        self._bring_up_to_date()
+        with transaction(self._database) as connection:
+            if may_miss and not opening.was_clean(connection):
+                self._alarms.append(LOG_MISSING)
+            opened = opening.load(connection, self._retained_window)
+        self._position = opened["meta"][0]
+        self._writer.sweep_later(opening.orphans(opened["members"], opened["audiences"]))
+        try:
+            self._mark()
+        except Trouble as trouble:  # to read is better than nothing
+            self.trouble = trouble
+        return opened | {"alarms": self.take_alarms(), "database": self._database.name()}
+
+    def _bring_up_to_date(self) -> None:
+        with transaction(self._database) as connection:
+            state = opening.state_of_schema(connection)
+        if state == opening.NEWER:
+            aside = self._database.set_aside(stamp())
+            self._alarms.append(NEWER.format(aside))
+            self._database.make(opening.create_schema)
+        elif state != opening.CURRENT:
+            if self._database.read_only:
+                raise CannotOpen("the database is older and read-only: make it writable")
+            with transaction(self._database, synced=True) as connection:
+                CHANGES[state](connection)
+
+    def _mark(self) -> None:
+        """Not closed properly until `close` says so; in the main file, for the log may get lost."""
+        self._insist_on_writing()
+        with transaction(self._database, synced=True) as connection:
+            opening.mark(connection, clean=False)
+        self._database.checkpoint()
+        self._marked = True
+
+    def _insist_on_writing(self) -> None:
+        if not self._database.read_only:
+            return
+        self._database.forget()
+        _ = self._database.connection  # made again, writable if that is now possible
+        if self._database.read_only:
+            raise Trouble(READ_ONLY, "the database or its folder is read-only")
+
+    # -- working ----------------------------------------------------------------------------------
+
+    def apply(self, position: int, synced: bool, changes: Operations) -> tuple[float, int]:
+        """The seconds that the transaction took, and its rows; (0, 0) if it had been applied."""
+        begun = time.perf_counter()
+        if position <= self._known_position():
+            return 0.0, 0
+        if not self._marked:
+            self._mark()
+        self._position = None
+        with transaction(self._database, synced=synced) as connection:
+            count = self._writer.apply(connection, changes)
+        self._writer.committed()
+        self._position = position
+        self.trouble = self._database.room()
+        return time.perf_counter() - begun, count
+
+    def _known_position(self) -> int:
+        if self._position is None:
+            with transaction(self._database) as connection:
+                self._position = opening.position_of(connection)
+        return self._position
+
+    def answer(self, name: str, arguments: Row) -> Any:
+        with transaction(self._database) as connection:
+            if name == "stats":
+                return self._stats(connection)
+            return self._reader.answer(connection, name, arguments)
+
+    def _stats(self, connection: Connection) -> dict[str, Any]:
+        count = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        }
+        size = connection.execute(select(func.sum(retained.c.size))).scalar()
+        return {
+            "database": self._database.name(),
+            **self._database.sizes(),
+            "rows": count,
+            "retained_bytes": int(size or 0),
+            "position": opening.position_of(connection),
+        }
+
+    @property
+    def is_tidy(self) -> bool:
+        return self._writer.is_swept or self._database.read_only
+
+    def tidy(self) -> None:
+        """Deletes a piece of what nobody waits for any more. For when there is nothing to do."""
+        with transaction(self._database, synced=False) as connection:
+            self._writer.sweep(connection)
+        self._writer.committed()
+        self.trouble = self._database.room()
+
+    def probe(self) -> None:
+        """Whether `trouble` is over. Raises Trouble when writing does not work at all."""
+        if not self._marked:
+            self._mark()
+        self.trouble = self._database.room()
+
+    # -- damage and the end -----------------------------------------------------------------------
+
+    def repair(self, damage: Damaged) -> None:
+        """Replaces the database by what can be read of it."""
+        salvaged = self._database.salvage(self._salvage, stamp())
+        self._alarms.append(told(damage, salvaged))
+        self._position = None
+        self._marked = False
+
+    def take_alarms(self) -> list[str]:
+        alarms, self._alarms = self._alarms, []
+        return alarms
+
+    def close(self) -> None:
+        """Everything is in the main file afterwards, and it says so."""
+        if self._marked:
+            with suppress(Trouble, Damaged), transaction(self._database, synced=True) as connection:
+                opening.mark(connection, clean=True)
+            with suppress(Exception):
+                self._database.checkpoint()
+        self._database.close()
+
+
+CHANGES = {opening.NEW: opening.create_schema, opening.OLDER: opening.migrate}
+
+LOG_MISSING = (
+    "the write-ahead log is missing beside a database that was not closed properly: what was "
+    "stored last before the crash may be lost. Never copy or delete one of the two files alone; "
+    "heliograph store backup copies them properly"
+)
+NEWER = (
+    "the database was written by a newer release of Heliograph. It is now {}, and the broker has "
+    "started with an empty one. Run the newer release to have it back"
+)
+
+
+def told(damage: Damaged, salvaged: Any) -> str:
+    """A sentence for the operator."""
+    saved = ", ".join(f"{count} of {name}" for name, count in salvaged.rows.items() if count)
+    lost = "; ".join(salvaged.lost)
+    return (
+        f"the database was damaged ({damage}). It is now {salvaged.moved_to}, and a new one holds "
+        f"what could be read: {saved or 'nothing'}. Lost: {lost or 'nothing that is known of'}. "
+        "Check the disk or the SD card, and restore a backup if more is needed"
+    )
+
+
+def stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
