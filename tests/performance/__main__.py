@@ -12,7 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.performance import profiling, report
-from tests.performance.brokers import KINDS, ROOT, WORK, Kind, running, settle
+from tests.performance.brokers import (
+    ALL_CORES,
+    BROKER_CORES,
+    KINDS,
+    ROOT,
+    WORK,
+    Kind,
+    running,
+    settle,
+)
 from tests.performance.disk import data_disk
 from tests.performance.driver import Budget
 from tests.performance.measure import FaultError, Figures
@@ -29,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["profile"]:
         return profiling.main(arguments[1:])
     options = _options(arguments)
-    machine = report.describe_machine(_brokers(options))
+    machine = report.describe_machine(_brokers(options), options.cores)
     settle()
     results: dict[Place, list[Figures]] = {}
     try:
@@ -55,12 +64,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.performance", description=__doc__)
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--broker", nargs="+", choices=KINDS, help="default: as the scenario says")
+    parser.add_argument(
+        "--share-cores", action="store_true", help="let the broker use the generator's core too"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="measured in each round")
     parser.add_argument("--quick", action="store_true", help="one short round of small counts")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
     parser.add_argument("--markdown", type=Path, help="page whose marked part gets the table")
     options = parser.parse_args(arguments)
+    options.cores = ALL_CORES if options.share_cores else BROKER_CORES
     options.shrink = QUICK_SHRINK if options.quick else 1
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
@@ -77,7 +90,8 @@ def _measure_all(options: argparse.Namespace, results: dict[Place, list[Figures]
             report.say("the time is over; what is missing was not measured")
             return
         shrink = max(options.shrink, SLOW_SHRINK if kind.slow else 1)
-        rounds.append(_measure(scenario, kind, Budget(options.seconds, shrink=shrink)))
+        budget = Budget(options.seconds, shrink=shrink)
+        rounds.append(_measure(scenario, kind, budget, options.cores))
         said = f"{scenario.name:<11}{kind.name:<21}round {number + 1}"
         report.say(f"{said}  {report.in_short(rounds[-1])}")
 
@@ -97,12 +111,12 @@ def _brokers(options: argparse.Namespace) -> list[str]:
     return options.broker or [name for name in KINDS if name in wanted]
 
 
-def _measure(scenario: Scenario, kind: Kind, budget: Budget) -> Figures:
+def _measure(scenario: Scenario, kind: Kind, budget: Budget, cores: Sequence[int]) -> Figures:
     """A fresh broker for each measurement; whatever goes wrong becomes its fault."""
     if scenario.durable and (disk := data_disk(WORK)).is_memory:
         return Figures(fault=f"{WORK} is {disk}: nothing there is durable")
     try:
-        with running(kind) as broker:
+        with running(kind, cores=cores) as broker:
             return scenario.run(broker, budget)
     except (FaultError, OSError) as error:
         return Figures(fault=str(error) or type(error).__name__)

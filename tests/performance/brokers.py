@@ -1,4 +1,4 @@
-"""How each broker is started: its own process, its own configuration, a free port, one core.
+"""How each broker is started: fresh, with its own configuration, on a free port, on its cores.
 
 All are set up alike: anonymous clients, no limit on queues, 100 messages in flight to one client
 (more than any window of the load that waits for deliveries). What is not set here is the broker's
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,9 @@ START_LIMIT = 10.0  # seconds until the first CONNACK
 STOP_LIMIT = 5.0
 SAVE_LIMIT = 20.0  # seconds for a broker that saves its memory on demand
 
-_CORES = sorted(os.sched_getaffinity(0))
-_BROKER_CORE, _GENERATOR_CORE = _CORES[:1], _CORES[-1:]  # the same where there is only one
+ALL_CORES = sorted(os.sched_getaffinity(0))
+GENERATOR_CORE = ALL_CORES[-1:]
+BROKER_CORES = ALL_CORES[:-1] or ALL_CORES  # of all its processes together
 
 # `user`: it keeps the right to write into its folder when root runs the bench.
 _MOSQUITTO = """\
@@ -114,7 +115,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
+def running(
+    kind: Kind, wrap: tuple[str, ...] = (), cores: Sequence[int] = BROKER_CORES
+) -> Iterator[Running]:
     """A fresh broker that has answered a first CONNECT; ended on leaving.
 
     `wrap` is put behind the Python interpreter of the command (a profiler). Raises FaultError with
@@ -129,7 +132,7 @@ def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
     command[1:1] = wrap
     with (home / "log").open("wb") as log:
         begun = time.perf_counter()
-        process = _spawn(command, log)
+        process = _spawn(command, log, cores)
         try:
             _await_connack(process, port, home / "log")
             yield Running(kind, process, port, (time.perf_counter() - begun) * 1e3, data)
@@ -140,21 +143,21 @@ def running(kind: Kind, wrap: tuple[str, ...] = ()) -> Iterator[Running]:
 
 def settle() -> None:
     """Give this process the last core, and it and the brokers all the open files they may have."""
-    os.sched_setaffinity(0, _GENERATOR_CORE)
+    os.sched_setaffinity(0, GENERATOR_CORE)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """On the first core: a child inherits the cores of its parent."""
-    os.sched_setaffinity(0, _BROKER_CORE)
+def _spawn(command: list[str], log: IO[bytes], cores: Sequence[int]) -> subprocess.Popen[bytes]:
+    """A child inherits the cores of its parent, and so do its own."""
+    os.sched_setaffinity(0, cores)
     try:
         # As installed: Python compiles a module once, not at every start.
         environment = {**os.environ}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
     finally:
-        os.sched_setaffinity(0, _GENERATOR_CORE)
+        os.sched_setaffinity(0, GENERATOR_CORE)
 
 
 def _free_port() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.performance.bars import Bar, Medians, judge, share
-from tests.performance.brokers import KINDS, WORK
+from tests.performance.brokers import GENERATOR_CORE, KINDS, WORK
 from tests.performance.disk import data_disk
 from tests.performance.measure import Figures
 from tests.performance.scenarios import SCENARIOS
@@ -72,10 +72,11 @@ def as_json(results: Results, machine: Mapping[str, str]) -> str:
     return json.dumps(document, indent=2)
 
 
-def describe_machine(brokers: Iterable[str]) -> dict[str, str]:
+def describe_machine(brokers: Iterable[str], broker_cores: Sequence[int]) -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "cores": f"the broker {_join(broker_cores)}, the load generator {_join(GENERATOR_CORE)}",
         "kernel": platform.release(),
         "data on": str(data_disk(WORK)),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -219,6 +220,10 @@ def _number(value: float | None) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _join(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, cores))
 
 
 def _processor() -> str:
