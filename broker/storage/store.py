@@ -140,7 +140,9 @@ class Store:
 
     def _stats(self, connection: Connection) -> dict[str, Any]:
         count = {
-            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            str(table.name): connection.execute(
+                select(func.count()).select_from(table)
+            ).scalar_one()
             for table in metadata.sorted_tables
         }
         size = connection.execute(select(func.sum(retained.c.size))).scalar()

@@ -1,7 +1,7 @@
 """A batch of changes becomes statements: which statement each operation is, as one table.
 
-The statements are made once for a dialect, as text. A row of an operation holds its parameters in
-the order in which the statement names them, so that a batch goes to `executemany` as it came.
+A row of an operation holds its values in the order of the table's columns, so that a batch goes to
+the driver as it came.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.storage import tables
 from broker.storage.database import Statement
+from broker.storage.statements import maker_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from sqlalchemy import ClauseElement, Connection, Dialect, Table
+    from sqlalchemy import Connection, Dialect
 
     from broker.storage.database import Row
+    from broker.storage.statements import Maker, Run
 
 Operations = list[tuple[str, list[tuple[Any, ...]]]]
 
-INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 # One session's rows in these end with it.
 OF_A_SESSION = (tables.subscription, tables.member, tables.inflight, tables.received)
 # So many rows of a sweep are deleted at once: a few milliseconds, and nobody waits for longer.
@@ -33,14 +33,10 @@ SWEPT_AT_ONCE = 2_000
 class Writer:
     """Applies operations to a connection. What is large to delete is deleted piece by piece."""
 
-    __slots__ = ("_finished", "_left_over", "_statements", "_sweep", "_to_sweep")
+    __slots__ = ("_finished", "_left_over", "_operations", "_sweep", "_to_sweep")
 
     def __init__(self, dialect: Dialect) -> None:
-        insert = INSERTS[dialect.name]
-        self._statements = {
-            name: [Statement.compile(each, dialect).text for each in statements]
-            for name, statements in operations(insert).items()
-        }
+        self._operations = operations(maker_for(dialect))
         self._sweep = Statement.compile(sweep(), dialect)
         self._to_sweep: dict[int, int] = {}  # audience -> the highest number that may go
         # What changes in it when the transaction is committed, and not before.
@@ -52,8 +48,8 @@ class Writer:
         count = 0
         sweeps: dict[int, int] = {}
         for name, rows in changes:
-            for text in self._statements[name] if rows else ():
-                connection.exec_driver_sql(text, rows)
+            for run in self._operations[name] if rows else ():
+                run(connection, rows)
             if name in SWEEPS:
                 sweeps.update(map(SWEEPS[name], rows))
             count += len(rows)
@@ -104,68 +100,44 @@ SWEEPS: dict[str, Callable[[Row], tuple[int, int]]] = {
 }
 
 
-def operations(insert: Callable[..., Any]) -> dict[str, Sequence[ClauseElement]]:
-    """Every operation's statements. Each takes the operation's row as it is."""
+def operations(make: Maker) -> dict[str, list[Run]]:
+    """Every operation: what is done with its rows."""
     return {
-        "meta": [put_meta(insert)],
-        "session_put": [put(insert, tables.session)],
-        "session_cursor": [
-            update(tables.session)
-            .values(cursor=bindparam("new_cursor"))
-            .where(tables.session.c.id == bindparam("id"))
-        ],
+        "meta": [make.each(put_meta())],
+        "session_put": [make.put(tables.session)],
+        "session_cursor": [make.each(put_cursor())],
         "session_drop": [
-            drop(tables.session, "id"),
-            *(drop(table, "session") for table in OF_A_SESSION),
+            make.drop(tables.session, "id"),
+            *(make.drop(table, "session") for table in OF_A_SESSION),
         ],
-        "subscription_put": [put(insert, tables.subscription)],
-        "subscription_drop": [drop(tables.subscription, "session", "filter")],
-        "member_put": [put(insert, tables.member)],
-        "audience_drop": [drop(tables.member, "audience")],
+        "subscription_put": [make.put(tables.subscription)],
+        "subscription_drop": [make.drop(tables.subscription, "session", "filter")],
+        "member_put": [make.put(tables.member)],
+        "audience_drop": [make.drop(tables.member, "audience")],
         # After a salvage a batch may come again that the lost position would have told of.
-        "message_put": [add(insert, tables.message).on_conflict_do_nothing()],
-        "message_drop": [drop(tables.message, "number")],
+        "message_put": [make.add(tables.message)],
+        "message_drop": [make.drop(tables.message, "number")],
         "message_sweep": [],
-        "inflight_put": [put(insert, tables.inflight)],
-        "inflight_drop": [drop(tables.inflight, "session", "packet_id")],
-        "received_put": [put(insert, tables.received)],
-        "received_drop": [drop(tables.received, "session", "packet_id")],
-        "retained_put": [put(insert, tables.retained)],
-        "retained_drop": [drop(tables.retained, "topic")],
-        "will_put": [put(insert, tables.will)],
-        "will_drop": [drop(tables.will, "client_id")],
+        "inflight_put": [make.put(tables.inflight)],
+        "inflight_drop": [make.drop(tables.inflight, "session", "packet_id")],
+        "received_put": [make.put(tables.received)],
+        "received_drop": [make.drop(tables.received, "session", "packet_id")],
+        "retained_put": [make.put(tables.retained)],
+        "retained_drop": [make.drop(tables.retained, "topic")],
+        "will_put": [make.put(tables.will)],
+        "will_drop": [make.drop(tables.will, "client_id")],
     }
 
 
-def add(insert: Callable[..., Any], table: Table) -> Any:
-    return insert(table).values({column.name: bindparam(column.name) for column in table.c})
-
-
-def put(insert: Callable[..., Any], table: Table) -> Any:
-    """Add the row, or replace the one with the same key."""
-    key = list(table.primary_key)
-    added = add(insert, table)
-    rest = {each.name: added.excluded[each.name] for each in table.c if each not in key}
-    if not rest:
-        return added.on_conflict_do_nothing(index_elements=key)
-    return added.on_conflict_do_update(index_elements=key, set_=rest)
-
-
-def put_meta(insert: Callable[..., Any]) -> Any:
-    """`clean` is not the broker's: it stays as it is."""
+def put_meta() -> Any:
+    """`clean` is not the broker's: it stays as it is. The row is there since the store is open."""
     columns = [each.name for each in tables.meta.c if each.name not in {"id", "clean"}]
-    added = insert(tables.meta).values(
-        id=literal_column("1"),
-        clean=literal_column("0"),
-        **{name: bindparam(name) for name in columns},
-    )
-    return added.on_conflict_do_update(
-        index_elements=["id"], set_={name: added.excluded[name] for name in columns}
-    )
+    return update(tables.meta).values({name: bindparam(f"new_{name}") for name in columns})
 
 
-def drop(table: Table, *keys: str) -> Any:
-    return delete(table).where(*(table.c[key] == bindparam(key) for key in keys))
+def put_cursor() -> Any:
+    moved = update(tables.session).values(cursor=bindparam("new_cursor"))
+    return moved.where(tables.session.c.id == bindparam("session"))
 
 
 def sweep() -> Any:
