@@ -10,6 +10,7 @@ import logging
 import resource
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
 from typing import TYPE_CHECKING
@@ -18,13 +19,18 @@ from broker import __version__
 from broker.admin.event_log import EventLog
 from broker.admin.sys_topics import SysTopics
 from broker.auth.anonymous import AnonymousPolicy
+from broker.engine.durability import Level, Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
+from broker.engine.ports import Durability
+from broker.settings import STORE_FILE
+from broker.storage.process import StoreError, StoreProcess
 from broker.transport.hub import SPARE_LINKS, Hub
 from broker.transport.listeners import Listener, ListenerError, open_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from broker.engine.ports import Authenticator
     from broker.settings import Settings
@@ -43,7 +49,7 @@ def run(settings: Settings) -> int:
     set_up_logging(settings)
     try:
         return _run_loop(settings, serve(settings))
-    except ListenerError as error:
+    except (ListenerError, StoreError) as error:
         log.error("%s", error)  # noqa: TRY400  the sentence says it all
         return 1
     except KeyboardInterrupt:
@@ -69,8 +75,13 @@ class Server:
         self.loop = loop
         self.stopping = asyncio.Event()
         self._executor: ThreadPoolExecutor | None = None
+        self.store = self._store()
         self.engine = Engine(
-            policy_of(settings), self._authenticator(), SystemRandom(), EventLog(log, loop.time)
+            policy_of(settings),
+            self._authenticator(),
+            SystemRandom(),
+            EventLog(log, loop.time),
+            durability=self._durability(),
         )
         self.hub = Hub(self.engine, loop)
         self.listeners: list[Listener] = []
@@ -80,6 +91,8 @@ class Server:
     async def start(self) -> None:
         """Listen; raises ListenerError."""
         raise_file_limit(self.engine.policy.max_connections)
+        if self.store is not None:
+            await self._open_store(self.store)
         for each in self.settings.listeners:
             anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
             self.listeners.append(await open_listener(self.hub, each, anonymous))
@@ -103,6 +116,8 @@ class Server:
         deadline = self.loop.time() + GOODBYE
         while self.hub.links and self.loop.time() < deadline:  # noqa: ASYNC110  the last thing done
             await asyncio.sleep(0.01)
+        if self.store is not None:
+            await self.store.stop()
         self.hub.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -118,6 +133,66 @@ class Server:
 
         self._executor = ThreadPoolExecutor(PASSWORD_WORKERS, "passwords")
         return PasswordFile(path, self.loop, self._executor, PASSWORD_WORKERS)
+
+    def _store(self) -> StoreProcess | None:
+        settings = self.settings
+        if levels_of(settings).highest is Level.MEMORY:
+            return None
+        config = {
+            "url": settings.store.url,
+            "path": str(settings.broker.data_dir / STORE_FILE),
+            "max_size": settings.store.max_size,
+            "retained_window": settings.store.retained_window,
+        }
+        return StoreProcess(self.loop, config)
+
+    def _durability(self) -> Durability | None:
+        if self.store is None:
+            return None
+        interval = self.settings.store.relaxed_interval
+        return Durability(self.store, levels_of(self.settings), time.time, interval)
+
+    async def _open_store(self, store: StoreProcess) -> None:
+        """Read what an earlier run has kept; raises StoreError."""
+        journal = self.engine.journal
+        assert journal is not None
+        make_folder(self.settings.broker.data_dir)
+        store.on_committed = self._on_committed
+        store.on_trouble = self._on_trouble
+        store.on_well = self._on_well
+        store.on_alarm = self._on_alarm
+        store.on_log = lambda line: log.warning("store process: %s", line)
+        opened = await store.start()
+        for text in opened["alarms"]:
+            self._on_alarm(text)
+        self.engine.restore(opened, self.loop.time())
+        log.info(
+            "store: %s, level %s, %d sessions, %d retained messages",
+            self.settings.store.shown_url or self.settings.broker.data_dir / STORE_FILE,
+            self.settings.store.level,
+            len(self.engine.sessions),
+            len(self.engine.retention),
+        )
+
+    def _on_committed(self, position: int, seconds: float, rows: int) -> None:
+        assert self.engine.journal is not None
+        self.engine.clock.now = self.loop.time()
+        self.engine.journal.on_committed(position, seconds, rows)
+
+    def _on_trouble(self, kind: str, text: str) -> None:
+        assert self.engine.journal is not None
+        log.error("store: %s: nothing is acknowledged until it can be written", text)
+        self.engine.journal.on_trouble(kind, text)
+
+    def _on_well(self) -> None:
+        assert self.engine.journal is not None
+        log.warning("store: it can be written again")
+        self.engine.journal.on_well()
+
+    def _on_alarm(self, text: str) -> None:
+        assert self.engine.journal is not None
+        log.error("store: %s", text)
+        self.engine.journal.figures.alarms.append(text)
 
     def _publish_sys_topics(self) -> None:
         interval = self.settings.broker.sys_interval
@@ -161,6 +236,8 @@ def policy_of(settings: Settings) -> Policy:
         max_inflight=limits.max_inflight,
         backlog_messages=limits.backlog_messages,
         backlog_size=limits.backlog_bytes,
+        backlog_policy=limits.backlog_policy,
+        backlog_window=settings.store.backlog_window,
         max_session_expiry=limits.max_session_expiry,
         session_expiry_3_1_1=limits.session_expiry_3_1_1,
         max_subscriptions_per_client=limits.max_subscriptions_per_client,
@@ -168,12 +245,25 @@ def policy_of(settings: Settings) -> Policy:
         max_topic_levels=limits.max_topic_levels,
         max_retained_messages=limits.max_retained_messages,
         max_retained_size=limits.max_retained_bytes,
+        retained_window=settings.store.retained_window,
         maximum_qos=broker.maximum_qos,
         retain_available=broker.retain_available,
         shared_strategy=broker.shared_strategy,
         response_information=broker.response_information,
         server_reference=broker.server_reference,
     )
+
+
+def levels_of(settings: Settings) -> Levels:
+    """What an acknowledgement promises, by topic."""
+    by_filter = tuple((each.filter, Level[each.level.upper()]) for each in settings.durability)
+    return Levels(Level[settings.store.level.upper()], by_filter)
+
+
+def make_folder(path: Path) -> None:
+    """Make the data folder; a store in a folder that cannot be made says so itself."""
+    with contextlib.suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def raise_file_limit(connections: int) -> None:

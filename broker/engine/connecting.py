@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from broker.connection.connection import Connection
     from broker.engine.admission import Admission
     from broker.engine.authenticating import Authenticating
+    from broker.engine.journal import Journal
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Authenticator
@@ -52,9 +53,11 @@ class Connecting:
         "_authenticating",
         "_authenticator",
         "_ids",
+        "_journal",
         "_observe",
         "_policy",
         "_reject",
+        "_restart_replays",
         "_sessions",
         "_take_over",
         "_wills",
@@ -72,7 +75,11 @@ class Connecting:
         take_over: Callable[[str], None],
         reject: Callable[[Connection, ProtocolViolation], None],
         observe: Observer,
+        journal: Journal | None = None,
+        restart_replays: Callable[[Session], None] | None = None,
     ) -> None:
+        self._journal = journal
+        self._restart_replays = restart_replays
         self._policy = policy
         self._sessions = sessions
         self._wills = wills
@@ -225,8 +232,31 @@ class Connecting:
             verdict = self._no_room(connection) or self._claimed(connection) or verdict
         if verdict.reason is not ReasonCode.SUCCESS:
             self.refuse(connection, verdict)
-        else:
+        elif not self._warms_up(connection, packet, verdict, extra):
             self._accept(connection, packet, extra)
+
+    def _warms_up(
+        self, connection: Connection, packet: Connect, verdict: Verdict, extra: Properties
+    ) -> bool:
+        """Whether the session was in flight before a restart: then that is read first, and decided
+        anew, as others may have come in meanwhile.
+        """
+        session = self._sessions.get(connection.client_id)
+        if session is None or session.record is None or not session.record.is_cold:
+            return False
+        if packet.clean_start:
+            return False
+        assert self._journal is not None
+        again = session
+
+        def decide() -> None:
+            if connection.state is not State.CLOSED:
+                if self._restart_replays is not None and again.carrier is None:
+                    self._restart_replays(again)
+                connection.attempt(lambda: self._decide(connection, packet, verdict, extra))
+
+        self._journal.resume(session, decide)
+        return True
 
     def _claimed(self, connection: Connection) -> Verdict | None:
         """Whether the client id is another user's: nobody comes by somebody else's messages, or
@@ -243,6 +273,11 @@ class Connecting:
             connection.client_id = self._ids()
         session, present = self._session(connection, packet)
         self._agree(connection, packet, session)
+        self._sessions.make_durable(session)
+        if session.record is not None and self._journal is not None:
+            connection.hold_back = self._journal.hold_back
+            session.record.touch(session)
+        self._wills.remember(connection.client_id, connection.will, connection.username)
         connection.session = session
         session.carrier = connection
         self._admission.admit(connection)

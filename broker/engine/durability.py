@@ -21,7 +21,7 @@ class Level(IntEnum):
 class Levels:
     """The level for every topic: of the first filter that matches it, else the default."""
 
-    __slots__ = ("_by_filter", "default")
+    __slots__ = ("_by_filter", "default", "highest")
 
     def __init__(
         self,
@@ -30,6 +30,8 @@ class Levels:
     ) -> None:
         self.default = default
         self._by_filter = by_filter
+        self.highest = max((level for _, level in by_filter), default=default)
+        self.highest = max(self.highest, default)  # somebody may have been promised so much
 
     def of(self, topic: str) -> Level:
         """The level that holds for a topic."""

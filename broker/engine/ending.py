@@ -156,6 +156,8 @@ class Ending:
         try:
             if will is not None:
                 self._wills.execute(will, connection.client_id, connection.username)
+            else:
+                self._wills.discard(connection.client_id)
         finally:  # a session without connection and timer would stay for ever
             self._sessions.keep(session)
 

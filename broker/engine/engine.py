@@ -4,7 +4,7 @@ packet.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.clock import Clock
 from broker.connection.connection import Connection
@@ -15,7 +15,9 @@ from broker.engine.authenticating import Authenticating
 from broker.engine.connecting import Connecting
 from broker.engine.deadlines import Deadlines
 from broker.engine.ending import Ending
+from broker.engine.journal import Journal
 from broker.engine.publishing import Publishing
+from broker.engine.recovery import Recovery
 from broker.engine.retention import Retention
 from broker.engine.router import Router
 from broker.engine.runs import Runs
@@ -28,13 +30,20 @@ from broker.packets.errors import misuse
 from broker.session.session import Bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from broker.connection.ports import Handler, Origin, Sink
     from broker.engine.notices import Notice, Observer
     from broker.engine.policy import Policy
-    from broker.engine.ports import AuthenticationMethods, Authenticator, Authorizer
+    from broker.engine.ports import (
+        AuthenticationMethods,
+        Authenticator,
+        Authorizer,
+        Durability,
+    )
     from broker.packets.errors import ProtocolViolation
+    from broker.session.session import Session
 
 PINGRESP = b"\xd0\x00"
 PACKET_TYPES = 16
@@ -55,18 +64,38 @@ class Engine:
         observe: Observer = ignore,
         authorizer: Authorizer | None = None,
         authentication_methods: AuthenticationMethods | None = None,
+        durability: Durability | None = None,
     ) -> None:
         self.policy = policy
         self.clock = Clock()
         self.traffic = Traffic()
         self.deadlines = Deadlines()
-        self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng)
+        journal = None
+        if durability is not None:
+            journal = Journal(durability, self.clock, self.deadlines)
+        self.journal = journal  # None: all is in memory only
+        self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng, journal)
         self.retention = Retention(
-            self.clock, policy.max_retained_messages, policy.max_retained_size
+            self.clock,
+            policy.max_retained_messages,
+            policy.max_retained_size,
+            journal,
+            policy.retained_window,
         )
-        bounds = Bounds(policy.backlog_messages, policy.backlog_size)
+        bounds = Bounds(
+            policy.backlog_messages,
+            policy.backlog_size,
+            policy.backlog_policy,
+            policy.backlog_window,
+        )
         self.sessions = Sessions(
-            self.clock, self.deadlines, self.router, self.traffic, bounds, policy.max_sessions
+            self.clock,
+            self.deadlines,
+            self.router,
+            self.traffic,
+            bounds,
+            policy.max_sessions,
+            journal,
         )
         self.admission = Admission(self.clock, policy)
         self.publishing = Publishing(
@@ -77,13 +106,16 @@ class Engine:
             self.traffic,
             authorizer,
             observe,
+            journal,
         )
-        self.wills = Wills(self.clock, self.deadlines, self.publishing.publish_will)
+        self.wills = Wills(self.clock, self.deadlines, self.publishing.publish_will, journal)
         self.sessions.on_end = self.wills.session_ended
         self._ending = Ending(policy, self.admission, self.sessions, self.wills, observe)
         self.deadlines.on_fault = self._ending.on_stray_fault
         self._rng = rng
-        self._subscribing = Subscribing(policy, self.router, self.retention, authorizer, observe)
+        self._subscribing = Subscribing(
+            policy, self.router, self.retention, authorizer, observe, journal
+        )
         self._authenticating = Authenticating(
             authentication_methods or {},
             self._ending.on_violation,
@@ -100,6 +132,8 @@ class Engine:
             self._ending.take_over,
             self._ending.on_violation,
             observe,
+            journal,
+            self._restart_replays,
         )
         self.tables = self._tables()
         runs = Runs(self.publishing, self.router, self.traffic, policy.maximum_qos)
@@ -135,9 +169,20 @@ class Engine:
         """When `tick` should be called next."""
         return self.deadlines.next_deadline()
 
+    def restore(self, opened: Mapping[str, Any], now: float) -> None:
+        """Take over what the store has kept, before the first client comes."""
+        assert self.journal is not None
+        self.clock.now = now
+        recovery = Recovery(
+            self.clock, self.journal, self.sessions, self.router, self.retention, self.wills
+        )
+        recovery.restore(opened)
+
     def shut_down(self) -> None:
         """Say goodbye to every client."""
         self._ending.shut_down()
+        if self.journal is not None:
+            self.journal.flush()
 
     # -- for connections (Host) -------------------------------------------------------------------
 
@@ -193,6 +238,12 @@ class Engine:
             )
             for state, permitted in PERMITTED.items()
         }
+
+    def _restart_replays(self, session: Session) -> None:
+        """Retained messages that a new subscription had not got before a restart."""
+        for subscription in (session.subscriptions or {}).values():
+            if subscription.replaying:
+                session.replay(self.retention.replay(subscription))
 
     def _new_client_id(self) -> str:
         while True:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from broker.clock import Clock
     from broker.connection.connection import Connection
+    from broker.engine.audiences import Audience
     from broker.engine.deadlines import Deadlines
-    from broker.engine.durability import Levels
-    from broker.engine.ports import Store
+    from broker.engine.ports import Durability
     from broker.engine.router import Route
     from broker.packets.publication import Publication
     from broker.packets.types import Will
+    from broker.session.outgoing import Outgoing
     from broker.session.session import Session
     from broker.session.subscription import Subscription
 
@@ -82,9 +83,10 @@ class Sent:
 class Figures:
     """What is told about the store."""
 
-    __slots__ = ("batches", "rows", "seconds", "slowest", "total_seconds", "trouble")
+    __slots__ = ("alarms", "batches", "rows", "seconds", "slowest", "total_seconds", "trouble")
 
     def __init__(self) -> None:
+        self.alarms: list[str] = []  # what was lost or moved aside
         self.batches = 0
         self.rows = 0
         self.seconds = 0.0  # that the last commit took
@@ -96,21 +98,13 @@ class Figures:
 class Journal:
     """The Shelf of every durable session, and the gate that answers pass."""
 
-    def __init__(
-        self,
-        store: Store,
-        levels: Levels,
-        clock: Clock,
-        deadlines: Deadlines,
-        timeline: Timeline,
-        relaxed_interval: float,
-    ) -> None:
-        self.levels = levels
-        self.timeline = timeline
+    def __init__(self, durability: Durability, clock: Clock, deadlines: Deadlines) -> None:
+        self.levels = durability.levels
+        self.timeline = Timeline(durability.wall)
         self.audiences = Audiences()
         self.figures = Figures()
-        self.store = store
-        self.highest = levels.highest  # of sessions and subscriptions, which carry every topic
+        self.store = durability.store
+        self.highest = self.levels.highest  # of sessions and subscriptions, which carry every topic
         self.next_number = 1  # of a message
         self.next_session = 1
         self.position = 1  # of the batch that is being gathered
@@ -120,7 +114,7 @@ class Journal:
         self.armed_for: int | None = None
         self._clock = clock
         self._deadlines = deadlines
-        self._relaxed_interval = relaxed_interval
+        self._relaxed_interval = durability.relaxed_interval
         self._changes = Changes(self)
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
@@ -130,6 +124,19 @@ class Journal:
         self._slowed: dict[Connection, None] = {}
         self._is_scheduled = False
         self._due: float | None = None
+
+    def begin_again(self, meta: tuple[Any, ...], now: float) -> None:
+        """Go on where the store ends: (position, next number, session and audience, its time and
+        the wall clock's) of its last batch.
+        """
+        self.committed, self.next_number, self.next_session, self.audiences.next_id, *times = meta
+        self.position = self.committed + 1
+        store_time, wall_time = times
+        self.timeline.begin(store_time, wall_time, now)
+
+    def hold(self, audience: Audience) -> None:
+        """The store has messages for this audience."""
+        self._changes.hold(audience)
 
     # -- answers ----------------------------------------------------------------------------------
 
@@ -189,7 +196,7 @@ class Journal:
         level = self.levels.of(publication.topic)
         record = subscription.session.record
         if not level or record is None or not subscription.qos or record.is_full:
-            return publication if not publication.number else publication.copy(0)
+            return publication
         audience = self.audiences.of([subscription])
         assert audience is not None
         number, self.next_number = self.next_number, self.next_number + 1
@@ -234,6 +241,18 @@ class Journal:
         self._changes.wills[client_id] = None
         self._schedule()
 
+    def publication(
+        self,
+        topic: str,
+        payload: bytes,
+        properties: bytes,
+        first: int,
+        publisher: str,
+        expires_at: float | None,
+    ) -> Publication:
+        """A message that the store has read; `expires_at` is on its timeline."""
+        return self._changes.publication(topic, payload, properties, first, publisher, expires_at)
+
     # -- sessions ---------------------------------------------------------------------------------
 
     def begin(self, session: Session) -> None:
@@ -277,17 +296,33 @@ class Journal:
 
     def load(self, session: Session) -> object:
         """See Shelf."""
+        token = object()
+        self.read_on(session, lambda page, is_last: session.arrived(token, page, is_last))
+        return token
+
+    def resume(self, session: Session, go_on: Callable[[], None]) -> None:
+        """Read what was in flight before a restart, then `go_on`."""
         record = session.record
         assert record is not None
-        token = object()
+
+        def restored(value: dict[str, list[Any]]) -> None:
+            if record.is_cold and not record.is_over:
+                self._changes.restore(session, value["inflight"], value["received"])
+            go_on()
+
+        self.ask("resume", (record.id,), restored)
+
+    def read_on(self, session: Session, take: Callable[[list[Outgoing], bool], None]) -> None:
+        """Read the next page of what waits for a session; True with the last one."""
+        record = session.record
+        assert record is not None
 
         def arrived(rows: list[tuple[Any, ...]]) -> None:
             page = [self._changes.outgoing(session, row) for row in rows]
             size = sum(each[0].size + OVERHEAD for each in page)
-            session.arrived(token, page, len(page) < PAGE and size < PAGE_SIZE // 2)
+            take(page, len(page) < PAGE and size < PAGE_SIZE // 2)
 
         self.ask("backlog", (record.id, record.loaded, PAGE, PAGE_SIZE), arrived)
-        return token
 
     def trim(self, session: Session) -> object:
         """See Shelf."""
@@ -314,12 +349,12 @@ class Journal:
         else:
             self._full.discard(record.id)
 
-    def replayed(self, wanted: str, subscription: Subscription) -> None:
-        """See Shelf."""
+    def replayed(self, subscription: Subscription) -> None:
+        """All retained messages for a new subscription have been sent."""
         subscription.replaying = False
         record = subscription.session.record
         if record is not None:
-            self._changes.subscriptions[record.id, wanted] = subscription
+            self._changes.subscriptions[record.id, subscription.filter] = subscription
             self._schedule()
 
     # -- questions --------------------------------------------------------------------------------
@@ -433,6 +468,8 @@ class Journal:
             self._sent[-1].answers += answers
         else:
             _release(answers)
+            self.committed = self.position
+            self.position += 1
 
     def _meta(self) -> tuple[Any, ...]:
         timeline = self.timeline

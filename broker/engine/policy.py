@@ -29,6 +29,8 @@ class Policy:
     max_inflight: int = 100  # upper bound of QoS 1 and 2 messages on their way to one client
     backlog_messages: int = 10_000
     backlog_size: int = 16_777_216
+    backlog_policy: str = "drop_newest"  # or "drop_oldest", "last_value", "reject"
+    backlog_window: int = 256  # messages of a stored backlog in memory for one connected client
     max_session_expiry: int = 0xFFFFFFFF
     session_expiry_3_1_1: int = 604_800  # for clean session 0, which names no time itself
     max_subscriptions_per_client: int = 1000
@@ -38,6 +40,7 @@ class Policy:
     max_topic_levels: int = 128
     max_retained_messages: int = 1_000_000
     max_retained_size: int = 268_435_456
+    retained_window: int = 20_000  # more stored ones than these are not held in memory
 
     # what is offered
     maximum_qos: int = 2

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.packets.codes import ReasonCode
 
 if TYPE_CHECKING:
     from broker.connection.ports import Origin
+    from broker.engine.durability import Levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,36 @@ class AuthenticationMethod(Protocol):
 
 
 AuthenticationMethods = Mapping[str, AuthenticationMethod]
+
+
+Row = tuple[Any, ...]
+Operations = list[tuple[str, list[Row]]]  # what to do, by name, and with which rows
+
+
+class Store(Protocol):
+    """Keeps what must survive. Which operations and questions there are stands in
+    docs/internals.md.
+    """
+
+    def submit(self, position: int, synced: bool, operations: Operations) -> None:
+        """Commit all of it in one transaction, on the disk if `synced`; the journal is told when
+        that is done. Positions rise by one.
+        """
+
+    def ask(self, name: str, arguments: Row, answer: Callable[[Any], None]) -> None:
+        """Read something; what was submitted before counts. `answer` is called later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """That there is a store, and what it is for. `wall` reads the computer's clock (seconds since
+    1970); what no answer waits for is written within `relaxed_interval` seconds.
+    """
+
+    store: Store
+    levels: Levels
+    wall: Callable[[], float]
+    relaxed_interval: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.connection.connection import Connection
     from broker.connection.ports import Traffic
+    from broker.engine.journal import Journal
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 REFUSED = 0x80  # reason codes from here on are failures
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70  # the first byte of the acknowledgements
 PUBACK_2, PUBREC_2 = b"\x40\x02", b"\x50\x02"  # their fixed header when nothing but an id follows
-PUBREL_2, PUBCOMP_2 = b"\x62\x02", b"\x70\x02"
+PUBCOMP_2 = b"\x70\x02"
 SHORT = 2  # the length of an acknowledgement that has a packet id and no reason: success
 
 
@@ -40,6 +41,7 @@ class Publishing:
     __slots__ = (
         "_authorizer",
         "_clock",
+        "_journal",
         "_observe",
         "_policy",
         "_retention",
@@ -56,7 +58,9 @@ class Publishing:
         traffic: Traffic,
         authorizer: Authorizer | None,
         observe: Observer,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._clock = clock
         self._policy = policy
         self._router = router
@@ -115,7 +119,7 @@ class Publishing:
             packet_id, reason = packet.packet_id, packet.reason
         step = session.on_pubrec(packet_id, reason >= REFUSED)
         if step is Step.RELEASE:
-            connection.send(PUBREL_2 + packet_id.to_bytes(2, "big"))
+            connection.send_pubrel(packet_id)
         elif step is Step.MISMATCH:
             raise misuse("4.3.2", "PUBREC for a QoS 1 message")
         elif step is Step.UNKNOWN and reason < REFUSED:
@@ -132,7 +136,7 @@ class Publishing:
         else:
             packet_id = _decoded(connection, first, data, start, end).packet_id
         if session.release(packet_id):
-            connection.send(PUBCOMP_2 + packet_id.to_bytes(2, "big"))
+            connection.send_when_stored([PUBCOMP_2 + packet_id.to_bytes(2, "big")])
         else:
             connection.send_packet(Pubcomp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
 
@@ -158,7 +162,15 @@ class Publishing:
         if is_new and over and connection.version == MQTT_5:
             session.release(packet_id)  # it was not taken, so its repetition is no repetition
             raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
+        if self._journal is not None and session.record is not None:
+            self._journal.demand(self._journal.highest)  # or its repetition would be another one
         return is_new
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether each QoS 1 and 2 message must be looked at by itself: some cannot be kept."""
+        journal = self._journal
+        return (journal is not None and journal.refuses) or self._policy.backlog_policy == "reject"
 
     def quota(self, connection: Connection) -> int:
         """How many new QoS 2 messages the client may send now [MQTT-3.3.4-7]."""
@@ -176,11 +188,18 @@ class Publishing:
         """
         if reason is ReasonCode.SUCCESS or connection.version != MQTT_5:
             kind = PUBACK_2 if qos == 1 else PUBREC_2
-            connection.send(kind + packet_id.to_bytes(2, "big"))
-        elif qos == 1:
-            connection.send_packet(Puback(packet_id, reason))
+            frame = kind + packet_id.to_bytes(2, "big")
         else:
-            connection.send_packet(Pubrec(packet_id, reason))
+            packet = Puback(packet_id, reason) if qos == 1 else Pubrec(packet_id, reason)
+            frame = connection.encoded(packet)
+        self.answer(connection, [frame])
+
+    def answer(self, connection: Connection, frames: list[bytes]) -> None:
+        """Send acknowledgements, as soon as what they say is true."""
+        if self._journal is None:
+            connection.send_all(frames)
+        else:
+            self._journal.answer(connection, frames)
 
     # -- messages from elsewhere ------------------------------------------------------------------
 
@@ -236,7 +255,7 @@ class Publishing:
             raise ProtocolViolation(ReasonCode.RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-14")
 
     def _take(self, connection: Connection, packet: Publish) -> ReasonCode:
-        refusal = self._refusal(connection, packet)
+        refusal = self._refusal(connection, packet) or self._unstorable(connection, packet)
         if refusal is not None:
             self._traffic.lose(refusal.name.lower())
             return refusal
@@ -269,6 +288,18 @@ class Publishing:
                 return ReasonCode.NOT_AUTHORIZED
         if packet.properties.get(Property.PAYLOAD_FORMAT_INDICATOR) and not is_text(packet.payload):
             return ReasonCode.PAYLOAD_FORMAT_INVALID
+        return None
+
+    def _unstorable(self, connection: Connection, packet: Publish) -> ReasonCode | None:
+        """Why a message that would have to be kept cannot be, for a publisher that can be told."""
+        if not packet.qos or connection.version != MQTT_5:
+            return None
+        route = self._router.route(packet.topic)
+        refuses = self._journal is not None and self._journal.refuses
+        if refuses and (route.audience is not None or route.groups or packet.retain):
+            return ReasonCode.QUOTA_EXCEEDED
+        if self._policy.backlog_policy == "reject" and self._router.is_anyone_full(route):
+            return ReasonCode.QUOTA_EXCEEDED
         return None
 
     def _expiry(self, interval: int | None) -> float | None:

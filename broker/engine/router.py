@@ -13,9 +13,11 @@ from broker.topics.tree import TopicTree
 if TYPE_CHECKING:
     from random import Random
 
+    from broker.engine.journal import Journal
     from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
 
+QOS_BITS = 0x06  # in the first byte of a PUBLISH
 MOST_ROUTES = 16_384
 MOST_RECEIVERS = 1_000_000  # in all of them: many topics with many receivers each are not kept
 FEW_ROUTES = 64  # so many can be looked through when a filter changes
@@ -23,17 +25,22 @@ LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the mem
 
 
 class Route:
-    """The receivers of one topic: one subscription for each session, and the shared groups."""
+    """The receivers of one topic: one subscription for each session, and the shared groups. `level`
+    says how its messages are stored, `audience` for whom (None: for nobody).
+    """
 
-    __slots__ = ("groups", "has_no_local", "subscriptions", "topic")
+    __slots__ = ("audience", "groups", "has_no_local", "level", "subscriptions", "topic")
 
     def __init__(
         self,
         topic: str,
         subscriptions: list[Subscription],
         groups: list[ShareGroup[Subscription]],
+        journal: Journal | None = None,
     ) -> None:
         self.topic = topic
+        self.level = 0 if journal is None else journal.levels.of(topic)
+        self.audience = journal.audiences.of(subscriptions) if journal and self.level else None
         self.subscriptions = subscriptions
         self.groups = groups
         self.has_no_local = any(each.no_local for each in subscriptions)
@@ -44,6 +51,7 @@ class Router:
 
     __slots__ = (
         "_groups",
+        "_journal",
         "_max_levels",
         "_rng",
         "_shared",
@@ -54,7 +62,14 @@ class Router:
         "shared_count",
     )
 
-    def __init__(self, max_topic_levels: int, shared_strategy: str, rng: Random) -> None:
+    def __init__(
+        self,
+        max_topic_levels: int,
+        shared_strategy: str,
+        rng: Random,
+        journal: Journal | None = None,
+    ) -> None:
+        self._journal = journal
         self._max_levels = max_topic_levels
         self._strategy = shared_strategy
         self._rng = rng
@@ -110,6 +125,9 @@ class Router:
     def spread(self, publication: Publication, route: Route) -> int:
         """Offer a message to the receivers of its route; return how many there are."""
         receivers = 0
+        if route.audience is not None and publication.first & QOS_BITS:
+            assert self._journal is not None
+            self._journal.address(publication, route)
         publisher = publication.publisher
         for each in route.subscriptions:
             subscription = each
@@ -133,9 +151,17 @@ class Router:
             for message in messages:
                 receivers = self.spread(message, route)
             return receivers
+        if route.audience is not None and messages[0].first & QOS_BITS:
+            assert self._journal is not None
+            for message in messages:
+                self._journal.address(message, route)
         for subscription in route.subscriptions:
             subscription.session.offer_run(messages, subscription)
         return len(route.subscriptions)
+
+    def is_anyone_full(self, route: Route) -> bool:
+        """Whether a QoS 1 or 2 message would be lost to one of its receivers."""
+        return any(each.qos and each.session.is_full for each in route.subscriptions)
 
     def pass_on(self, outgoing: Outgoing) -> bool:
         """Give a message of a shared subscription whose session ended to another member; False when
@@ -151,6 +177,8 @@ class Router:
         chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)
         if chosen is None:
             return 0
+        if self._journal is not None and publication.first & QOS_BITS:
+            publication = self._journal.address_one(publication, chosen)
         chosen.session.offer(publication, chosen)
         return 1
 
@@ -159,7 +187,8 @@ class Router:
         for subscription in self._tree.match(topic):
             by_session.setdefault(subscription.session.client_id, []).append(subscription)
         groups = self._shared.match(topic) if self._groups else []
-        return Route(topic, [_one(several) for several in by_session.values()], groups)
+        receivers = [_one(several) for several in by_session.values()]
+        return Route(topic, receivers, groups, self._journal)
 
     def _remember(self, name: bytes, route: Route) -> None:
         if len(name) > LONGEST_CACHED_TOPIC or is_reserved(route.topic):

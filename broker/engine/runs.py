@@ -134,7 +134,8 @@ class Runs:
             count += 1
             if header:
                 replies.append(header + data[start:end])
-        connection.send_all(replies)
+        if replies:
+            connection.send_when_stored(replies)
         if count:
             return at + count
         _, start, end = packets[at]
@@ -173,6 +174,8 @@ class Runs:
         """How many of these QoS 1 or 2 messages nothing can be wrong with: they come before one
         without a packet id, and before the client's quota is used up [MQTT-3.3.4-7].
         """
+        if self._publishing.is_choosy:
+            return 0
         packet_ids = [each.received_id for each in messages]
         count = packet_ids.index(NO_ID) if NO_ID in packet_ids else len(messages)
         if count and messages[0].first == QOS_2:
@@ -190,9 +193,10 @@ class Runs:
         reached = self._router.spread_run(messages, route) if messages else 1
         if reached or connection.version != MQTT_5:
             header = SUCCESS[first]
-            connection.send_all([header + each for each in packet_ids])
+            frames = [header + each for each in packet_ids]
         else:
-            connection.send_all([_nobody(first, each) for each in packet_ids])
+            frames = [_nobody(first, each) for each in packet_ids]
+        self._publishing.answer(connection, frames)
 
     def _new_ones(
         self, connection: Connection, messages: list[Publication], packet_ids: list[bytes]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.engine.estate import Estate
 from broker.session.session import NEVER, Bounds, Session
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.connection.ports import Traffic
     from broker.engine.deadlines import Deadlines, Timer
+    from broker.engine.journal import Journal
     from broker.engine.router import Router
 
 
@@ -26,6 +28,7 @@ class Sessions:
         "_clock",
         "_deadlines",
         "_expiring",
+        "_journal",
         "_limit",
         "_router",
         "_traffic",
@@ -41,7 +44,9 @@ class Sessions:
         traffic: Traffic,
         bounds: Bounds,
         limit: int,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._clock = clock
         self._deadlines = deadlines
         self._router = router
@@ -72,9 +77,13 @@ class Sessions:
 
     def begin(self, client_id: str, username: str | None) -> Session:
         """Make a new session [MQTT-3.1.2-6]; the client must have none."""
-        session = Session(client_id, username, self._bounds, self._traffic, self._clock)
-        self._by_client[client_id] = session
+        session = self._by_client[client_id] = self.new(client_id, username)
         return session
+
+    def make_durable(self, session: Session) -> None:
+        """Keep it in the store, if it outlives its connection and there is one."""
+        if self._journal is not None and session.record is None and session.expiry_interval:
+            self._journal.begin(session)
 
     def keep(self, session: Session) -> None:
         """The session was disconnected: end it now, later or never, as its expiry interval says
@@ -82,10 +91,27 @@ class Sessions:
         """
         if session.expiry_interval == 0:
             self.end(session)
-        elif session.expiry_interval != NEVER:
-            self._expiring[session.client_id] = self._deadlines.after(
-                session.expiry_interval, self._clock.now, lambda: self._expire(session)
-            )
+            return
+        delay = session.expiry_interval
+        if delay != NEVER:
+            self.expire_after(session, delay)
+        if session.record is not None:
+            session.record.expires_at = None if delay == NEVER else self._clock.now + delay
+            session.record.touch(session)
+
+    def expire_after(self, session: Session, delay: float) -> None:
+        """End the session in `delay` seconds, if its client does not come back."""
+        self._expiring[session.client_id] = self._deadlines.after(
+            delay, self._clock.now, lambda: self._expire(session)
+        )
+
+    def restore(self, session: Session) -> None:
+        """Put back a session that the store has kept."""
+        self._by_client[session.client_id] = session
+
+    def new(self, client_id: str, username: str | None) -> Session:
+        """A session object; nobody knows it yet."""
+        return Session(client_id, username, self._bounds, self._traffic, self._clock)
 
     def wake(self, session: Session) -> None:
         """The client is back: the session does not expire."""
@@ -93,6 +119,9 @@ class Sessions:
         if timer is not None:
             timer.cancel()
             self._deadlines.disarm(timer)
+        if session.record is not None and session.record.expires_at is not None:
+            session.record.expires_at = None
+            session.record.touch(session)
 
     def end(self, session: Session) -> None:
         """Throw the session away; what it had not begun to receive as a shared subscriber goes to
@@ -102,13 +131,25 @@ class Sessions:
         del self._by_client[session.client_id]
         for subscription in (session.subscriptions or {}).values():
             self._router.remove(subscription)
+        if self.on_end is not None:
+            self.on_end(session.client_id)
+        if self._journal is None or session.record is None:
+            self._bequeath(session)
+        else:
+            estate = Estate(session, self._journal, self._traffic, self._bequeath)
+            estate.settle()
+
+    def settle(self, session: Session) -> None:
+        """Go on with a session that had ended, but for what it left to others, before a restart."""
+        assert self._journal is not None
+        Estate(session, self._journal, self._traffic, self._bequeath).settle()
+
+    def _bequeath(self, session: Session) -> None:
         for outgoing in session.surrender():
             if outgoing[0].expired(self._clock.now):  # [MQTT-3.3.2-5]
                 self._traffic.lose("expired")
             elif not (outgoing[1].share_name and self._router.pass_on(outgoing)):
                 self._traffic.lose("session_ended")
-        if self.on_end is not None:
-            self.on_end(session.client_id)
 
     def _expire(self, session: Session) -> None:
         self.expired += 1

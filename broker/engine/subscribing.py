@@ -16,6 +16,7 @@ from broker.topics.filters import check_filter, split_shared
 
 if TYPE_CHECKING:
     from broker.connection.connection import Connection
+    from broker.engine.journal import Journal
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
@@ -32,7 +33,7 @@ DO_NOT_SEND = 2
 class Subscribing:
     """What the broker does with topic filters."""
 
-    __slots__ = ("_authorizer", "_observe", "_policy", "_retention", "_router")
+    __slots__ = ("_authorizer", "_journal", "_observe", "_policy", "_retention", "_router")
 
     def __init__(
         self,
@@ -41,7 +42,9 @@ class Subscribing:
         retention: Retention,
         authorizer: Authorizer | None,
         observe: Observer,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._policy = policy
         self._router = router
         self._retention = retention
@@ -62,7 +65,7 @@ class Subscribing:
             self._subscribe(connection, request, identifiers, replays)
             for request in packet.requests
         ]
-        connection.send_packet(Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
+        self._answer(connection, Suback(packet.packet_id, reasons))  # [MQTT-3.8.4-6]
         session = connection.session
         assert session is not None
         for subscription in replays:
@@ -77,7 +80,14 @@ class Subscribing:
         session = connection.session
         assert session is not None
         reasons: list[int] = [self._unsubscribe(session, each) for each in packet.filters]
-        connection.send_packet(Unsuback(packet.packet_id, reasons))  # [MQTT-3.10.4-5]
+        self._answer(connection, Unsuback(packet.packet_id, reasons))  # [MQTT-3.10.4-5]
+
+    def _answer(self, connection: Connection, packet: Suback | Unsuback) -> None:
+        if self._journal is None:
+            connection.send_packet(packet)
+            return
+        frame = connection.encoded(packet)
+        self._journal.answer(connection, [frame] if frame else [])
 
     # -- one filter -------------------------------------------------------------------------------
 
@@ -100,6 +110,9 @@ class Subscribing:
         is_new = self._add(session, request.filter, subscription)
         if self._wants_retained(request, subscription, is_new):
             replays.append(subscription)
+            subscription.replaying = subscription.qos > 0
+        if self._journal is not None:
+            self._journal.subscribed(request.filter, subscription)
         return subscription.qos
 
     def _subscription(
@@ -127,6 +140,8 @@ class Subscribing:
             or len(self._router) >= self._policy.max_subscriptions
         ):
             return ReasonCode.QUOTA_EXCEEDED
+        if session.record is not None and self._journal is not None and self._journal.refuses:
+            return ReasonCode.QUOTA_EXCEEDED  # it could not be stored
         if self._authorizer is None:
             return None
         client = Client(connection.client_id, connection.username, connection.origin.address)
@@ -163,6 +178,8 @@ class Subscribing:
         if subscription is None:
             return ReasonCode.NO_SUBSCRIPTION_EXISTED
         self._router.remove(subscription)
+        if self._journal is not None:
+            self._journal.unsubscribed(session, topic_filter)
         return ReasonCode.SUCCESS
 
 

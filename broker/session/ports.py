@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from broker.packets.publication import Publication
     from broker.session.session import Session
-    from broker.session.subscription import Subscription
 
 
 class Carrier(Protocol):
@@ -83,6 +82,3 @@ class Shelf(Protocol):
 
     def full(self, session: Session) -> None:
         """From now on (or, when its record says so, no longer) new messages are not for it."""
-
-    def replayed(self, subscription: Subscription) -> None:
-        """All retained messages for a new subscription have been sent."""

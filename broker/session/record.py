@@ -34,7 +34,7 @@ class Record:
         "is_cold",
         "is_dirty",
         "is_full",
-        "is_written",
+        "is_over",
         "loaded",
         "loading",
         "received",
@@ -43,6 +43,7 @@ class Record:
         "since",
         "since_size",
         "trimming",
+        "written_cursor",
     )
 
     def __init__(self, number: int, shelf: Shelf, cursor: int) -> None:
@@ -52,8 +53,9 @@ class Record:
         self.inflight: dict[int, int] = {}
         self.received: set[int] = set()
         self.row: tuple[object, ...] | None = None  # as the store has it, without the cursor
-        self.is_written = False  # the store has a row for it
+        self.written_cursor = cursor
         self.is_dirty = False
+        self.is_over = False  # the session has ended
         self.expires_at: float | None = None  # on the engine's clock
         # After a restart, until the client comes: what was in flight has not been read yet.
         self.is_cold = False

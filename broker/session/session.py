@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.packets.publication import DUP, PUBLISH, RETAIN
 from broker.session.backlog import OVERHEAD, QOS_1, Backlog
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from broker.session.subscription import Subscription
 
 MOST_REPLAYS = 1000  # subscriptions of one session whose retained messages wait for the client
+NONE: set[int] = set()
+OVER: Any = object()  # no more retained messages
 NEVER = 0xFFFFFFFF  # a session expiry interval of 0xFFFFFFFF does not expire (section 3.1.2.11.2)
 
 
@@ -95,7 +97,7 @@ class Session:
         self._clock = clock
         self._inflight: Inflight | None = None
         self._backlog: Backlog | None = None
-        self._replays: deque[Iterator[Outgoing]] | None = None
+        self._replays: deque[Iterator[Outgoing | None]] | None = None
         self._pumping = False
         self._received: set[int] | None = None
 
@@ -134,8 +136,9 @@ class Session:
         elif self.record is not None and messages[-1].number > 0:
             self.record.take(self, messages[-1].number)
 
-    def replay(self, retained: Iterator[Outgoing]) -> None:
-        """Send retained messages as fast as the client takes them, before anything newer.
+    def replay(self, retained: Iterator[Outgoing | None]) -> None:
+        """Send retained messages as fast as the client takes them, before anything newer. None says
+        that the next ones are still being read.
 
         Looking for them may take a while, so that is done once in a turn of the loop.
         """
@@ -283,6 +286,21 @@ class Session:
         count = 0 if self._backlog is None else len(self._backlog)
         return count if self.record is None else count + self.record.behind
 
+    @property
+    def bounds(self) -> Bounds:
+        """How much it may hold."""
+        return self._bounds
+
+    @property
+    def inflight(self) -> Inflight | None:
+        """What is sent and not finished."""
+        return self._inflight
+
+    @property
+    def received(self) -> set[int]:
+        """The packet ids of incoming QoS 2 messages that await their PUBREL."""
+        return self._received or NONE
+
     def numbers_in_flight(self) -> Iterator[int]:
         """The numbers of the stored messages that are sent and not answered, in rising order."""
         if self._inflight is not None:
@@ -357,6 +375,12 @@ class Session:
         self._note_room(record)
         if self.carrier is not None:
             self.carrier.next_turn()
+
+    def inherit(self, page: list[Outgoing]) -> None:
+        """Take back, after the end, what the store had: it is surrendered next."""
+        backlog = self._window()
+        for outgoing in page:
+            backlog.push(outgoing)
 
     def count_behind(self, messages: int, size: int) -> None:
         """So much waits in the store, as it says after a start."""
@@ -486,8 +510,8 @@ class Session:
         return is_sent
 
     def _keep(self, outgoing: Outgoing) -> None:
-        if outgoing[0].number > 0 and outgoing[2] >= QOS_1:
-            self._keep_stored(outgoing)
+        if self.record is not None and outgoing[0].number > 0 and outgoing[2] >= QOS_1:
+            self._keep_stored(self.record, outgoing)
             return
         backlog = self._window()
         if self.is_full or not self._make_room(backlog, outgoing[0].topic):
@@ -529,10 +553,9 @@ class Session:
         if record.behind >= bounds.messages or record.behind_size >= bounds.size:
             self._check_bounds(record)
 
-    def _keep_stored(self, outgoing: Outgoing) -> None:
+    def _keep_stored(self, record: Record, outgoing: Outgoing) -> None:
         """Keep a message for a client that is there: in memory as long as the window has room."""
-        record, backlog = self.record, self._window()
-        assert record is not None
+        backlog = self._window()
         if (
             record.is_full
             or record.behind
@@ -610,13 +633,13 @@ class Session:
             else:
                 backlog.push(outgoing)
 
-    def _keep_replays(self, replays: deque[Iterator[Outgoing]]) -> None:
+    def _keep_replays(self, replays: deque[Iterator[Outgoing | None]]) -> None:
         """Queue the retained messages that were not sent yet in front of those that are newer; the
         client was told that its subscription stands, so it will not ask again.
         """
         newer, self._backlog = self._backlog, None
         for outgoing in islice(chain.from_iterable(replays), self._bounds.messages):
-            if outgoing[2] >= QOS_1:
+            if outgoing is not None and outgoing[2] >= QOS_1:
                 self._keep(outgoing)
         if newer is not None:
             for outgoing in newer.take_all():
@@ -627,8 +650,8 @@ class Session:
         if self.in_flight >= self.window:
             return None
         if self._replays:
-            outgoing = next(self._replays[0], None)
-            if outgoing is not None:
+            outgoing = next(self._replays[0], OVER)
+            if outgoing is not OVER:
                 return self._alone(outgoing)
             self._replays.popleft()
             if self._replays and self.carrier is not None:
@@ -662,8 +685,8 @@ class Session:
         if record.is_full:
             self._note_room(record)
 
-    def _alone(self, outgoing: Outgoing) -> Outgoing:
+    def _alone(self, outgoing: Outgoing | None) -> Outgoing | None:
         """A retained message on its way to a durable session is kept for it alone."""
-        if self.record is None or outgoing[2] < QOS_1:
+        if outgoing is None or self.record is None or outgoing[2] < QOS_1:
             return outgoing
         return (self.record.shelf.single(outgoing[0]), outgoing[1], outgoing[2])

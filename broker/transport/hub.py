@@ -40,6 +40,8 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         engine.clock.now = loop.time()
         engine.deadlines.on_earlier = self._set_timer
+        if engine.journal is not None:
+            engine.journal.on_work = self._end_turn
 
     @property
     def is_crowded(self) -> bool:
@@ -63,6 +65,11 @@ class Hub:
                 link.flush()
             except Exception as fault:  # noqa: BLE001  the links after this one must be flushed
                 self._report("flushing a link", fault)
+
+    def _end_turn(self) -> None:
+        """What this turn has changed goes to the store in one batch."""
+        if self.engine.journal is not None:
+            self.loop.call_soon(self.engine.journal.turn)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
