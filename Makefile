@@ -14,8 +14,9 @@ NODE_READY := tests/interop/node_modules/.ready
 
 ARGS ?=
 TESTS ?= tests
+ROUNDS ?= 25
 
-.PHONY: help setup run test check fmt conformance bench fuzz torture-connections clean
+.PHONY: help setup run test check fmt conformance bench fuzz torture torture-connections clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +46,9 @@ bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--
 
 fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+torture: $(TEST_READY)  ## kill the broker under load; ROUNDS=25, options into ARGS="--cut power"
+	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(ARGS)
 
 torture-connections: $(TEST_READY)  ## 20,000 clients want in where 5,000 may
 	$(BIN)/python -m tests.integration.torture_connections $(ARGS)

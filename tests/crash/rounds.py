@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 0.1  # seconds of load before a death
 PATIENCE = 5.0  # seconds in which nothing comes: then nothing will come any more
+LONGEST_DRAIN = 90.0  # seconds: a broker that repeats itself for ever must not keep us
 TOPICS = 4  # of each publisher
 LARGE, LARGE_SHARE = 100 * 1024, 0.005
 SMALL = 2048
@@ -216,8 +217,8 @@ class Torture:
 
     async def _until(self, condition: Callable[[], Any]) -> None:
         """Waits for it as long as anything moves; who was cut off comes back."""
-        before = None
-        while before != self._progress():
+        before, latest = None, time.monotonic() + LONGEST_DRAIN
+        while before != self._progress() and time.monotonic() < latest:
             before = self._progress()
             await self._connect(self._everybody())
             waiting = asyncio.ensure_future(condition())

@@ -67,11 +67,9 @@ class Victim:
         """It dies while it starts, or just after."""
         starting = asyncio.create_task(self.start())
         await asyncio.sleep(delay)
-        if not starting.done():
-            with suppress(AssertionError):
-                for process in reversed(family(self.process.pid)):
-                    end_of(process)
-        with suppress(AssertionError):
+        if self.process.is_running:
+            end_family(self.process.pid)
+        with suppress(AssertionError):  # it says that the broker did not start
             await starting
         self.die("all")
 
@@ -120,36 +118,32 @@ def render_mosquitto(
 # ---- dying ----
 
 
-def die_alone(broker: BrokerProcess) -> None:
+def die_alone(broker: Broker) -> None:
     broker.kill()
 
 
-def die_together(broker: BrokerProcess) -> None:
-    """Stopped first, so that no child is born while they are counted."""
-    with suppress(ProcessLookupError):
-        os.kill(broker.pid, signal.SIGSTOP)
-    children = family(broker.pid)[1:]
+def die_together(broker: Broker) -> None:
+    if broker.is_running:
+        end_family(broker.pid)
     broker.kill()
-    for child in children:
-        end_of(child)
 
 
-def die_children_first(broker: BrokerProcess) -> None:
+def die_children_first(broker: Broker) -> None:
     for child in family(broker.pid)[1:]:
         end_of(child)
     time.sleep(random.random() * CHILDLESS)
     die_together(broker)
 
 
-def end_calmly(broker: BrokerProcess) -> None:
+def end_calmly(broker: Broker) -> None:
     broker.stop()
 
 
-def spare(broker: BrokerProcess) -> None:
+def spare(broker: Broker) -> None:
     """It lives on."""
 
 
-DEATHS: dict[str, Callable[[BrokerProcess], None]] = {
+DEATHS: dict[str, Callable[[Broker], None]] = {
     "alone": die_alone,
     "all": die_together,
     "children first": die_children_first,
@@ -166,6 +160,14 @@ def family(pid: int) -> list[int]:
             for task in Path(f"/proc/{parent}/task").iterdir():
                 found += map(int, (task / "children").read_text().split())
     return found
+
+
+def end_family(pid: int) -> None:
+    """Stopped first, so that no child is born while they are counted."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    for process in family(pid):
+        end_of(process)
 
 
 def end_of(pid: int) -> None:
