@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from broker.storage import child
+from broker.storage import child, process
 from broker.storage.process import StoreError, StoreProcess
 from tests.support.fake_store_worker import COMMAND, read_book
 
@@ -144,8 +144,12 @@ async def test_batches_and_questions_arrive_in_the_order_they_were_given(owners)
 async def test_what_is_given_before_the_start_waits_for_it(owners):
     owner = owners()
     owner.store.submit(1, True, ROW)
-    await owner.store.start()
-    await owner.until("committed", 1)
+    starting = asyncio.ensure_future(owner.store.start())
+    await asyncio.sleep(0)  # it has been spawned
+    owner.store.submit(2, True, ROW)
+    await starting
+    await owner.ask("echo", "everything so far has arrived")
+    assert [event[1] for event in owner.written("batch")] == [1, 2]
 
 
 @on_each_loop
@@ -189,9 +193,9 @@ async def test_the_loop_goes_on_while_a_large_frame_is_written(owners):
         ticking.append(owner.loop.call_soon(count))
 
     ticking = [owner.loop.call_soon(count)]
-    await owner.ask("echo", bytes(LARGE))
+    await owner.ask("length", bytes(LARGE))
     ticking[-1].cancel()
-    assert turns > LARGE / child.TURN  # a write in one piece would take one turn, or two
+    assert turns > LARGE / (2 * child.TURN)  # a write in one piece would take a few
 
 
 @on_each_loop
@@ -222,6 +226,16 @@ async def test_a_callback_that_raises_is_reported_and_the_next_ones_are_called(o
     assert await owner.ask("echo", "still here") == "still here"
     assert [type(fault["exception"]) for fault in owner.faults] == [ZeroDivisionError] * 2
     assert owner.store.pending_bytes == 0
+
+
+@on_each_loop
+async def test_a_callback_that_raises_does_not_cost_the_frames_that_came_with_it(owners):
+    owner = owners()
+    await owner.store.start()
+    owner.store.on_alarm = lambda _: 1 / 0
+    await owner.ask("tell", ("alarm", "lost"), ("no such frame",), ("trouble", "full", "no room"))
+    assert owner.events == [("trouble", "full", "no room")]
+    assert len(owner.faults) == 2
 
 
 # -- it cannot be opened ---------------------------------------------------------------------------
@@ -424,11 +438,17 @@ async def test_stop_waits_for_a_store_process_that_has_to_be_started_again(owner
 
 
 @on_each_loop
-async def test_stop_does_not_wait_for_an_idle_store_process_to_be_started_again(owners):
+async def test_stop_does_not_wait_for_an_idle_store_process_to_be_started_again(
+    owners, monkeypatch
+):
+    monkeypatch.setattr(process, "FIRST_PAUSE", 0.0)
     owner = owners()
     await owner.store.start()
     os.kill(await owner.ask("pid"), signal.SIGKILL)
     await owner.until("alarm")
+    await owner.store.stop()
+    await asyncio.sleep(0)  # a timer that had been left would go off
+    await asyncio.sleep(0)
     await owner.store.stop()
     assert owner.written("life") == [("life", 1)]
 
