@@ -340,11 +340,14 @@ class Connection:
 
     def send_pubrel(self, packet_id: int) -> None:
         """Send a PUBREL."""
-        frame = b"\x62\x02" + packet_id.to_bytes(2, "big")
+        self.send_when_stored([b"\x62\x02" + packet_id.to_bytes(2, "big")])
+
+    def send_when_stored(self, frames: list[bytes]) -> None:
+        """Send a step of a QoS 2 exchange when what it answers will not be forgotten."""
         if self.hold_back is None:
-            self.send(frame)
+            self.send_all(frames)
         else:
-            self.hold_back(self, [frame])
+            self.hold_back(self, frames)
 
     def send_held_back(self, frames: list[bytes]) -> None:
         """What they waited for is stored: send them, if there is still somebody to send them to."""
