@@ -22,13 +22,14 @@ from tests.crash.ledger import FAULTS
 from tests.crash.power_cut import Disk
 from tests.crash.rounds import Plan, Torture
 from tests.crash.victim import Victim
+from tests.support.postgresql import PostgreSQL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BUILD = Path(__file__).parents[2] / "build"
 CHECKS = ("calm", "spared")  # of the test itself: see victim.py
-CUTS = ("none", "power", *CHECKS)
+CUTS = ("none", "power", "server", *CHECKS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,9 +39,16 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         BUILD.mkdir(exist_ok=True)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=BUILD)))
-        url = stack.enter_context(postgresql()) if options.database == "postgresql" else ""
+        server = None
+        if options.database == "postgresql":
+            server = stack.enter_context(PostgreSQL())
         summary = torture(
-            directory, plan, broker=options.broker, level=options.level, cut=options.cut, url=url
+            directory,
+            plan,
+            broker=options.broker,
+            level=options.level,
+            cut=options.cut,
+            server=server,
         )
     asked = {name: str(value) for name, value in vars(options).items() if name != "json"}
     options.json.write_text(json.dumps(asked | summary, indent=2) + "\n")
@@ -55,32 +63,27 @@ def torture(
     broker: str = "heliograph",
     level: str = "strict",
     cut: str = "none",
-    url: str = "",
+    server: PostgreSQL | None = None,
 ) -> dict[str, Any]:
     """One whole torture in a folder that keeps the broker's data and log; its summary."""
     disk = Disk(directory / "data", directory / "unsynced") if cut == "power" else None
     store = {"level": level} if level != "strict" else {}
-    if url:
-        store["url"] = url
+    if server is not None:
+        store["url"] = server.new_database()
     if broker == "mosquitto":  # hands a QoS 2 message on when PUBREL comes
         plan = replace(plan, taken_over_by=wire.PUBCOMP)
     if cut in CHECKS:
         plan = replace(plan, deaths=(cut,), early_deaths=0.0)
     elif cut == "power":  # nobody survives it
         plan = replace(plan, deaths=("all", "children first"))
-    work = Torture(Victim(directory, broker, store=store, disk=disk), plan)
+    dying_server = server if cut == "server" else None
+    victim = Victim(directory, broker, store=store, disk=disk, server=dying_server)
+    work = Torture(victim, plan)
     try:
         asyncio.run(work.run())
     finally:
         work.victim.process.kill()
     return work.summary()
-
-
-def postgresql() -> Any:
-    """A temporary server's URL."""
-    from tests.support import postgresql as server
-
-    return server.database()
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -94,7 +97,12 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cut", choices=CUTS, default="none", help="what dies beside the process")
     parser.add_argument("--broker", choices=("heliograph", "mosquitto"), default="heliograph")
     parser.add_argument("--json", type=Path, default=BUILD / "torture.json")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.cut in ("power", "server") and (options.cut == "server") != (
+        options.database == "postgresql"
+    ):
+        parser.error("the power is cut with SQLite, the server is killed with PostgreSQL")
+    return options
 
 
 def as_text(summary: dict[str, Any]) -> str:

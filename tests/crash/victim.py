@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tests.crash.power_cut import Disk
+    from tests.support.postgresql import PostgreSQL
     from tests.support.process import Endpoint
 
 LONGEST_DEATH = 10.0  # seconds from SIGKILL to the end: far more than needed
@@ -36,7 +37,10 @@ MOSQUITTO_ROOMY = "max_queued_messages 0"
 
 
 class Victim:
-    """One broker with one data folder, through many lives. With a `disk`, kills cut its power."""
+    """One broker with one data folder, through many lives.
+
+    With a `disk`, deaths cut its power; with a `server`, that is killed too and started again.
+    """
 
     def __init__(
         self,
@@ -45,9 +49,11 @@ class Victim:
         *,
         store: Section | None = None,
         disk: Disk | None = None,
+        server: PostgreSQL | None = None,
     ) -> None:
         self.kills = 0
         self.disk = disk
+        self.server = server
         settings = {**ROOMY, "store": store} if store else ROOMY
         self.process = Broker(
             directory, settings=settings, dialect=add_dialect(broker, disk, directory)
@@ -79,6 +85,9 @@ class Victim:
         DEATHS[how](self.process)
         if self.disk is not None:
             self.disk.cut(chance)
+        if self.server is not None:
+            self.server.kill()
+            self.server.start()
 
 
 class Broker(BrokerProcess):
