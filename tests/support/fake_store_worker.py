@@ -101,9 +101,6 @@ class Fake:
     def echo(self, value: Any) -> Any:
         return value
 
-    def length(self, value: bytes) -> int:
-        return len(value)
-
     def pid(self) -> int:
         return os.getpid()
 
@@ -151,7 +148,6 @@ class Fake:
 
 QUESTIONS = {
     "echo": Fake.echo,
-    "length": Fake.length,
     "pid": Fake.pid,
     "tell": Fake.tell,
     "babble": Fake.babble,
