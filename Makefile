@@ -16,7 +16,7 @@ ARGS ?=
 TESTS ?= tests
 ROUNDS ?= 25
 
-.PHONY: help setup run test check fmt conformance bench fuzz torture torture-connections clean
+.PHONY: help setup run test check fmt conformance bench fuzz torture torture-connections torture-volume clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +52,9 @@ torture: $(TEST_READY)  ## kill the broker under load; ROUNDS=25, options into A
 
 torture-connections: $(TEST_READY)  ## 20,000 clients want in where 5,000 may
 	$(BIN)/python -m tests.integration.torture_connections $(ARGS)
+
+torture-volume: $(TEST_READY)  ## a million messages wait, a million topics are retained; takes minutes
+	$(BIN)/python -m tests.integration.volume $(ARGS)
 
 setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Section = dict[str, Any]
+Tables = Section | list[Section]  # one [table], or several [[tables]] of one name
 
 HOST = "127.0.0.1"
 WEBSOCKET_PATH = "/mqtt"
@@ -121,7 +122,7 @@ class Dialect:
     """How one broker is told what it shall be, and how it is started."""
 
     missing: Callable[[], str | None]
-    render: Callable[[Sequence[Endpoint], Mapping[str, Section], Path], str]
+    render: Callable[[Sequence[Endpoint], Mapping[str, Tables], Path], str]
     command: Callable[[Path], list[str]]
     add_password: Callable[[Path, str, str], list[str]]
 
@@ -129,8 +130,10 @@ class Dialect:
 class BrokerProcess:
     """One broker process with one listener for each wanted transport.
 
-    `settings` are Heliograph's tables, for example `{"limits": {"max_packet_size": 4096}}`;
-    `listener` holds further keys for every listener, for example `{"client_ca": "ca.pem"}`.
+    `settings` are Heliograph's tables, for example `{"limits": {"max_packet_size": 4096}}`, or
+    a list of tables: `{"durability": [{"filter": "noise/#", "level": "memory"}]}`;
+    `listener` holds further keys for every listener, for example `{"client_ca": "ca.pem"}`;
+    `environment` is added to that of the process, for example `{"LD_PRELOAD": "shim.so"}`.
     The process keeps its ports and its data through `stop`/`kill` and a later `start`.
     """
 
@@ -140,13 +143,15 @@ class BrokerProcess:
         transports: Sequence[str] = ("tcp",),
         *,
         certificates: Certificates | None = None,
-        settings: Mapping[str, Section] | None = None,
+        settings: Mapping[str, Tables] | None = None,
         listener: Section | None = None,
+        environment: Mapping[str, str] | None = None,
         dialect: str = "heliograph",
     ) -> None:
         self.directory = directory
         self.endpoints = {name: make_endpoint(name, directory, certificates) for name in transports}
         self.settings = settings or {}
+        self.environment = environment or {}
         self.listener = listener or {}
         self.dialect = dialect
         self._log_path = directory / "broker.log"
@@ -197,7 +202,7 @@ class BrokerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=clean_environment(),
+                env={**clean_environment(), **self.environment},
             )
         deadline = time.monotonic() + LONGEST_WAIT
         for endpoint in self.endpoints.values():
@@ -298,7 +303,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def render_heliograph(
-    endpoints: Sequence[Endpoint], tables: Mapping[str, Section], directory: Path
+    endpoints: Sequence[Endpoint], tables: Mapping[str, Tables], directory: Path
 ) -> str:
     lines: list[str] = []
     for endpoint in endpoints:
@@ -311,8 +316,11 @@ def render_heliograph(
         lines += [f"{key} = {toml(value)}" for key, value in tables["listener"].items()]
     sections = {name: table for name, table in tables.items() if name != "listener"}
     sections["broker"] = {"data_dir": directory / "data", **sections.get("broker", {})}
-    for name, table in sections.items():
-        lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    for name, content in sections.items():
+        several = isinstance(content, list)
+        for table in content if several else [content]:
+            lines.append(f"[[{name}]]" if several else f"[{name}]")
+            lines += [f"{key} = {toml(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -322,7 +330,7 @@ def toml(value: object) -> str:
 
 
 def render_mosquitto(
-    endpoints: Sequence[Endpoint], tables: Mapping[str, Section], directory: Path
+    endpoints: Sequence[Endpoint], tables: Mapping[str, Tables], directory: Path
 ) -> str:
     anonymous = tables.get("auth", {}).get("allow_anonymous", "loopback")
     # Started by root it would become `mosquitto`, who may not read the certificates.
