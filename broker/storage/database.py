@@ -78,7 +78,7 @@ class Database(Protocol):
     def prepare(self, synced: bool) -> None:
         """Called before a transaction is begun: shall its commit wait for the disk?"""
 
-    def explain(self, error: DBAPIError) -> Exception:
+    def explain(self, error: Exception) -> Exception:
         """Trouble or Damaged, or the error itself when it is our own fault."""
 
     def forget(self) -> None:
@@ -107,15 +107,22 @@ def transaction(database: Database, *, synced: bool | None = None) -> Iterator[C
     try:
         if synced is not None:
             database.prepare(synced)
+        if not connection.in_transaction():
+            connection.begin()
         yield connection
         connection.commit()
-    except DBAPIError as error:
+    except (DBAPIError, driver_errors(database.dialect)) as error:
         reason = database.explain(error)
         database.forget()  # also when only a statement failed: a new connection knows no past
         raise reason from error
     except BaseException:
         connection.rollback()
         raise
+
+
+def driver_errors(dialect: Dialect) -> type[Exception]:
+    """What comes from the driver where it is used past SQLAlchemy."""
+    return cast("type[Exception]", dialect.loaded_dbapi.Error)
 
 
 @dataclass(frozen=True, slots=True)

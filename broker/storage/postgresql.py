@@ -47,6 +47,8 @@ KINDS = (
     ("58", AWAY),  # the server's own disk fails
     ("08", AWAY),  # the connection
 )
+# The driver's own words for a connection that is gone: there is no state when nobody answers.
+LOST = {"OperationalError", "InterfaceError", "ConnectionTimeout"}
 # What a server says when waiting will not help.
 HOPELESS = ("authentication failed", "does not exist", "pg_hba.conf", "permission denied")
 
@@ -54,11 +56,12 @@ HOPELESS = ("authentication failed", "does not exist", "pg_hba.conf", "permissio
 class PostgreSQLDatabase:
     """The database at `url`."""
 
-    __slots__ = ("_connection", "_engine", "_was_open", "dialect", "read_only")
+    __slots__ = ("_connection", "_engine", "_version", "_was_open", "dialect", "read_only")
 
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
         self._connection: Connection | None = None
+        self._version = ""
         self._was_open = False
         self.read_only = False
         self.dialect = self._engine.dialect
@@ -71,8 +74,7 @@ class PostgreSQLDatabase:
         return self._connection
 
     def name(self) -> str:
-        version = self.connection.exec_driver_sql("SHOW server_version").scalar_one()
-        return f"PostgreSQL {version.split()[0]}"
+        return f"PostgreSQL {self._version}"
 
     def lock(self) -> None:
         """The lock is taken with each connection."""
@@ -99,7 +101,7 @@ class PostgreSQLDatabase:
         if not synced:
             self.connection.exec_driver_sql("SET LOCAL synchronous_commit=off")
 
-    def explain(self, error: DBAPIError) -> Exception:
+    def explain(self, error: Exception) -> Exception:
         return explained(error) or error
 
     def forget(self) -> None:
@@ -165,6 +167,8 @@ class PostgreSQLDatabase:
         """A server that answers before it has synced by default shall not make us lie."""
         if connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "off":
             connection.exec_driver_sql("SET synchronous_commit=on")
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        self._version = version.split()[0]
         connection.commit()
 
 
@@ -183,18 +187,14 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
-def explained(error: DBAPIError) -> Exception | None:
+def explained(error: Exception) -> Exception | None:
     """Trouble; None when it is a fault of ours."""
-    state: Any = getattr(error.orig, "sqlstate", None) or ""
-    text = str(error.orig).strip()
+    cause = getattr(error, "orig", error)
+    state: Any = getattr(cause, "sqlstate", None) or ""
+    text = str(cause).strip()
     for beginning, kind in KINDS:
         if state.startswith(beginning):
             return Trouble(kind, text)
-    # The driver itself tells of a lost connection without any state.
-    if error.connection_invalidated or (not state and is_operational(error)):
+    if not state and type(cause).__name__ in LOST:
         return Trouble(AWAY, text)
     return None
-
-
-def is_operational(error: DBAPIError) -> bool:
-    return type(error.orig).__name__ in {"OperationalError", "InterfaceError", "ConnectionTimeout"}

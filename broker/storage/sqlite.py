@@ -158,8 +158,8 @@ class SQLiteDatabase:
             self._run(f"PRAGMA synchronous={level}")
             self._synced = synced
 
-    def explain(self, error: DBAPIError) -> Exception:
-        return explained(error.orig) or error
+    def explain(self, error: Exception) -> Exception:
+        return explained(getattr(error, "orig", error)) or error
 
     def forget(self) -> None:
         connection, self._connection = self._connection, None

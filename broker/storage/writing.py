@@ -114,7 +114,6 @@ def operations(make: Maker) -> dict[str, list[Run]]:
         "subscription_drop": [make.drop(tables.subscription, "session", "filter")],
         "member_put": [make.put(tables.member)],
         "audience_drop": [make.drop(tables.member, "audience")],
-        # After a salvage a batch may come again that the lost position would have told of.
         "message_put": [make.add(tables.message)],
         "message_drop": [make.drop(tables.message, "number")],
         "message_sweep": [],
