@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tests.crash.victim import Victim
 
 SHORTEST = 0.1  # seconds of load before a death
-PATIENCE = 5.0  # seconds in which nothing comes: then nothing will come any more
 LONGEST_DRAIN = 90.0  # seconds: a broker that repeats itself for ever must not keep us
 TOPICS = 4  # of each publisher
 LARGE, LARGE_SHARE = 100 * 1024, 0.005
@@ -82,6 +81,7 @@ class Plan:
     early_deaths: float = 0.1  # share of the starts that are killed too
     bursts: float = 0.03  # share of the ticks in which a publisher may send many at once
     taken_over_by: int = wire.PUBREC
+    patience: float = 5.0  # seconds in which nothing comes: then nothing will come any more
     tell: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -117,7 +117,7 @@ class Torture:
             "rounds": self.plan.rounds,
             "seconds": round(self.seconds, 1),
             "kills": self.victim.kills,
-            "writes undone": self.victim.disk.undone if self.victim.disk else 0,
+            "writes_undone": self.victim.disk.undone if self.victim.disk else 0,
             **self.ledger.counts,
             **self.ledger.faults,
             "lost_by": dict(self.ledger.lost_by),
@@ -222,7 +222,7 @@ class Torture:
             before = self._progress()
             await self._connect(self._everybody())
             waiting = asyncio.ensure_future(condition())
-            await first_of(PATIENCE, waiting)
+            await first_of(self.plan.patience, waiting)
             if waiting.done() and not waiting.cancelled():
                 return
 
@@ -233,7 +233,7 @@ class Torture:
     async def _judge_retained(self) -> None:
         reader = Reader("reader", self.ledger, "r/#")
         wanted = self.ledger.retained_expected()
-        self.ledger.judge_retained(await reader.read(self.victim.port, wanted, PATIENCE))
+        self.ledger.judge_retained(await reader.read(self.victim.port, wanted, self.plan.patience))
 
     # ---- who takes part ----
 
