@@ -21,9 +21,11 @@ from typing import Any
 from sqlalchemy import Integer, Table, create_engine
 
 from broker.storage.damaged import DamagedTable, Row, Source, connect
+from broker.storage.files import free_name, switch, sync
+from broker.storage.opening import create_schema
 from broker.storage.pages import PAGE_SIZE, Cell, Pages
 from broker.storage.rows import Text, checks_of, good_row
-from broker.storage.tables import REVISION, metadata
+from broker.storage.tables import metadata
 
 CHUNK = 500  # rows inserted at a time
 HEADER_MAGIC = b"SQLite format 3\0"
@@ -93,10 +95,10 @@ def salvage(path: Path, stamp: str) -> Salvaged:
     lost = ["an earlier salvage was interrupted: its result was taken"]
     if not ready.exists():
         lost = _prepare(path, folder, ready)
-    moved_to = _free_name(path, f"damaged-{stamp}")
+    moved_to = free_name(path, f"damaged-{stamp}")
     with closing(sqlite3.connect(ready)) as connection:
         rows = count_rows(connection)
-    _switch(path, ready, moved_to)
+    switch(path, ready, moved_to)
     shutil.rmtree(folder, ignore_errors=True)
     return Salvaged(moved_to, rows, lost)
 
@@ -114,12 +116,7 @@ def make_fresh(path: Path) -> None:
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA synchronous = OFF")  # synced when it is ready
-        metadata.create_all(connection)
-        connection.exec_driver_sql(
-            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
-            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-        )
-        connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (REVISION,))
+        create_schema(connection)
     engine.dispose()
 
 
@@ -134,9 +131,9 @@ def _prepare(path: Path, folder: Path, ready: Path) -> list[str]:
         lost = _fill(draft, DamagedFile(path, folder))
     except sqlite3.OperationalError as error:  # of the new file: the damaged one's are caught
         raise OSError(f"{draft}: {error}") from error
-    _sync(draft)
+    sync(draft)
     draft.replace(ready)
-    _sync(folder)
+    sync(folder)
     return lost
 
 
@@ -360,37 +357,6 @@ def _rowid_column(table: Table) -> int | None:
     return None
 
 
-def _switch(path: Path, ready: Path, moved_to: Path) -> None:
-    """Put the new file in place; a log must never lie beside a file that it does not belong to."""
-    with suppress(FileNotFoundError):
-        Path(f"{path}-wal").rename(f"{moved_to}-wal")
-    Path(f"{path}-shm").unlink(missing_ok=True)  # says nothing that the log does not say
-    _keep(path, moved_to)
-    ready.replace(path)
-    _sync(path.parent)
-
-
-def _keep(path: Path, moved_to: Path) -> None:
-    """Give the old file another name; where links exist, the place is never empty meanwhile."""
-    with suppress(FileNotFoundError):
-        try:
-            moved_to.hardlink_to(path)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            path.rename(moved_to)
-
-
-def _free_name(path: Path, ending: str) -> Path:
-    """`<name>.<ending>`, with a number behind it if that is taken."""
-    name = path.with_name(f"{path.name}.{ending}")
-    number = 1
-    while name.exists() or Path(f"{name}-wal").exists():
-        number += 1
-        name = path.with_name(f"{path.name}.{ending}-{number}")
-    return name
-
-
 def _with_page_count(page: bytes, count: int) -> bytes:
     changed = bytearray(page)
     changed[PAGE_COUNT] = count.to_bytes(4, "big")
@@ -406,11 +372,3 @@ def _page(path: Path, number: int) -> bytes:
     with path.open("rb") as file:
         file.seek((number - 1) * PAGE_SIZE)
         return file.read(PAGE_SIZE)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

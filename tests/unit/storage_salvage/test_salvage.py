@@ -148,7 +148,7 @@ def test_a_lost_first_page_costs_nothing(sample: Sample, path: Path) -> None:
     assert nothing_lost(sample, path)
 
 
-@pytest.mark.parametrize("offset", (0, 16, 18, 19, 20, 21, 25, 31, 33, 39, 43, 47, 55, 59, 63, 95))
+@pytest.mark.parametrize("offset", [0, 16, 18, 19, 20, 21, 25, 31, 33, 39, 43, 47, 55, 59, 63, 95])
 def test_a_changed_byte_in_the_file_header_costs_nothing(
     sample: Sample, path: Path, offset: int
 ) -> None:
