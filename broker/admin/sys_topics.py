@@ -42,6 +42,7 @@ class SysTopics:
         yield from self._clients()
         yield from self._traffic()
         yield from self._holdings()
+        yield from self._store()
 
     def _clients(self) -> Iterator[tuple[str, object]]:
         engine = self._engine
@@ -82,3 +83,23 @@ class SysTopics:
         yield "store/messages/bytes", engine.retention.size
         yield "messages/inflight", inflight
         yield "messages/queued", waiting
+
+    def _store(self) -> Iterator[tuple[str, object]]:
+        """How the store does; `store/commit/...` are of the time since the start."""
+        journal = self._engine.journal
+        if journal is None:
+            yield "store/level", "memory"
+            return
+        figures = journal.figures
+        batches = max(1, figures.batches)
+        yield "store/level", journal.levels.default.name.lower()
+        yield "store/trouble", figures.trouble or "none"
+        yield "store/alarms/count", len(figures.alarms)
+        if figures.alarms:
+            yield "store/alarm", figures.alarms[-1]
+        yield "store/pending/bytes", journal.pending
+        yield "store/commits", figures.batches
+        yield "store/commit/rows", round(figures.rows / batches, 1)
+        yield "store/commit/milliseconds", round(1000 * figures.total_seconds / batches, 3)
+        yield "store/commit/milliseconds/last", round(1000 * figures.seconds, 3)
+        yield "store/commit/milliseconds/max", round(1000 * figures.slowest, 3)

@@ -46,6 +46,7 @@ ORDER = (
     "will_put",
 )
 PUBLISHED, RELEASED = 0, 1
+MOST_READ = 2048  # messages out of the store that are remembered for other sessions
 
 
 class Changes:
@@ -55,11 +56,13 @@ class Changes:
         self._journal = journal
         self._holding: defaultdict[int, dict[Audience, None]] = defaultdict(dict)
         self._place = 0  # of the last packet in flight, in the order of sending
+        self._read: dict[int, Publication] = {}  # messages by number, for the next session
+        self.sessions: list[Session] = []  # that have changed at all
         self._clear()
 
     def _clear(self) -> None:
         self.messages: list[tuple[Publication, Audience]] = []
-        self.sessions: list[Session] = []
+        self.urgent: dict[Session, None] = {}  # sessions with a step that somebody waits for
         self.ended: list[Record] = []
         self.retained: dict[str, Publication | None] = {}
         self.subscriptions: dict[tuple[int, str], Subscription | None] = {}
@@ -71,18 +74,27 @@ class Changes:
         return bool(
             self.messages
             or self.sessions
+            or self.urgent
             or self.retained
             or self.subscriptions
             or self.wills
             or self.ended
         )
 
-    def take(self) -> Operations:
-        """The operations that bring the store up to date; none if nothing is left to be written."""
+    def take(self, everything: bool) -> Operations:
+        """The operations that bring the store up to date; none if nothing is left to be written.
+
+        How far a session is with its QoS 1 messages may wait until `everything` is written: after a
+        crash it would get some of them again, and never one less.
+        """
         rows: Rows = defaultdict(list)
         touched: dict[Audience, None] = {}
-        for session in self.sessions:
+        for session in self.urgent:
             self._write_session(rows, session, touched)
+        if everything:
+            for session in self.sessions:
+                self._write_session(rows, session, touched)
+            self.sessions = []
         for record in self.ended:
             self._write_end(rows, record, touched)
         self._write_messages(rows, touched)
@@ -94,18 +106,31 @@ class Changes:
         self._clear()
         return [(name, rows[name]) for name in ORDER if name in rows]
 
-    def outgoing(self, session: Session, row: Row) -> Outgoing:
-        """A message that the store has read for a session."""
-        number, audience_id, topic, payload, properties, first, publisher, expires_at = row
-        publication = self.publication(topic, payload, properties, first, publisher, expires_at)
-        publication.number = number
+    def page(self, session: Session, rows: list[Row]) -> list[Outgoing]:
+        """Messages that the store has read for a session. Those of several sessions are shared."""
+        known = self._read
+        if len(known) > MOST_READ:
+            known.clear()
+        page: list[Outgoing] = []
+        for number, audience, *fields in rows:
+            publication = known.get(number)
+            if publication is None:
+                publication = known[number] = self.publication(*fields)
+                publication.number = number
+            subscription = self._matched(session, audience, publication)
+            page.append((publication, subscription, granted(publication, subscription)))
+        return page
+
+    def _matched(
+        self, session: Session, audience_id: int | None, publication: Publication
+    ) -> Subscription:
+        """The subscription by which a message is for a session."""
         record = session.record
         assert record is not None
-        audience = self._journal.audiences.by_id.get(audience_id)
+        audience = None if audience_id is None else self._journal.audiences.by_id.get(audience_id)
         subscription = None if audience is None else audience.members.get(record.id)
-        if subscription is None:  # it was matched once; better with too much than not at all
-            subscription = Subscription(session, topic, 2)
-        return publication, subscription, granted(publication, subscription)
+        # it was matched once: better with too much than not at all
+        return subscription or Subscription(session, publication.topic, 2)
 
     def restore(self, session: Session, inflight: list[Row], received: list[int]) -> None:
         """Give a session back what was in flight before a restart."""
@@ -120,9 +145,9 @@ class Changes:
                 continue
             if message[0] is None:  # the message itself could not be salvaged
                 continue
-            publication, subscription, _ = self.outgoing(session, (number, audience, *message))
-            if audience is None:
-                publication.number = -number
+            publication = self.publication(*message)
+            publication.number = number if audience is not None else -number
+            subscription = self._matched(session, audience, publication)
             published.append((packet_id, (publication, subscription, first)))
             record.inflight[packet_id] = publication.number
         record.received = set(received)

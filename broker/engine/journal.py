@@ -94,6 +94,14 @@ class Figures:
         self.total_seconds = 0.0
         self.trouble = ""
 
+    def note(self, seconds: float, rows: int) -> None:
+        """A batch has been committed."""
+        self.batches += 1
+        self.rows += rows
+        self.seconds = seconds
+        self.total_seconds += seconds
+        self.slowest = max(self.slowest, seconds)
+
 
 class Journal:
     """The Shelf of every durable session, and the gate that answers pass."""
@@ -145,6 +153,14 @@ class Journal:
         if level > self.demanded:
             self.demanded = level
 
+    def demand_received(self, session: Session) -> None:
+        """The next answer waits until the packet ids of incoming QoS 2 messages are stored: or the
+        repetition of one would be another one.
+        """
+        if session.record is not None:
+            self._changes.urgent[session] = None
+            self.demand(self.highest)
+
     def answer(self, connection: Connection, frames: list[bytes]) -> None:
         """Send an answer as soon as what it promises is true."""
         level, self.demanded = self.demanded, 0
@@ -154,16 +170,23 @@ class Journal:
             self._wait(connection, frames, Level.RELAXED)  # not before those given earlier
         else:
             connection.send_all(frames)
-        if self._size + self._sent_size > HIGH_WATER:
+        if self.pending > HIGH_WATER:
             connection.slow_down(True)
             self._slowed[connection] = None
 
     def hold_back(self, connection: Connection, frames: list[bytes]) -> None:
         """Send a step of a QoS 2 exchange when the one it answers cannot be forgotten any more."""
         if self.highest >= Level.COMMIT:
+            if connection.session is not None:
+                self._changes.urgent[connection.session] = None
             self._wait(connection, frames, self.highest)
         else:
             connection.send_all(frames)
+
+    @property
+    def pending(self) -> int:
+        """Bytes of messages that are not committed yet."""
+        return self._size + self._sent_size
 
     @property
     def refuses(self) -> bool:
@@ -260,6 +283,7 @@ class Journal:
         session.record = Record(self.next_session, self, self.next_number - 1)
         self.next_session += 1
         session.record.touch(session)
+        self._changes.urgent[session] = None
 
     def end(self, session: Session) -> None:
         """The session is over: nothing of it is kept."""
@@ -310,7 +334,7 @@ class Journal:
                 self._changes.restore(session, value["inflight"], value["received"])
             go_on()
 
-        self.ask("resume", (record.id,), restored)
+        self.store.ask("resume", (record.id,), restored)
 
     def read_on(self, session: Session, take: Callable[[list[Outgoing], bool], None]) -> None:
         """Read the next page of what waits for a session; True with the last one."""
@@ -318,11 +342,13 @@ class Journal:
         assert record is not None
 
         def arrived(rows: list[tuple[Any, ...]]) -> None:
-            page = [self._changes.outgoing(session, row) for row in rows]
+            page = self._changes.page(session, rows)
             size = sum(each[0].size + OVERHEAD for each in page)
             take(page, len(page) < PAGE and size < PAGE_SIZE // 2)
 
-        self.ask("backlog", (record.id, record.loaded, PAGE, PAGE_SIZE), arrived)
+        if self._changes.messages:
+            self._seal()
+        self.store.ask("backlog", (record.id, record.loaded, PAGE, PAGE_SIZE), arrived)
 
     def trim(self, session: Session) -> object:
         """See Shelf."""
@@ -337,7 +363,8 @@ class Journal:
             session.trimmed(token, cursor, dropped, expired, left, left_size)
 
         now = self.timeline.stored(self._clock.now)
-        self.ask("trim", (record.id, mode, *most, now), trimmed)
+        self._seal(everything=True)
+        self.store.ask("trim", (record.id, mode, *most, now), trimmed)
         return token
 
     def full(self, session: Session) -> None:
@@ -357,11 +384,11 @@ class Journal:
             self._changes.subscriptions[record.id, subscription.filter] = subscription
             self._schedule()
 
-    # -- questions --------------------------------------------------------------------------------
-
-    def ask(self, name: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]) -> None:
-        """Ask the store; the answer counts in everything said until now."""
-        if self._has_content:
+    def ask_retained(
+        self, name: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]
+    ) -> None:
+        """Ask the store about retained messages; the answer counts in all of them until now."""
+        if self._changes.retained:
             self._seal()
         self.store.ask(name, arguments, answer)
 
@@ -370,28 +397,24 @@ class Journal:
     def turn(self) -> None:
         """The loop turn ends: commit, if the store is free and somebody waits."""
         self._is_scheduled = False
-        if self._sent or not self._has_content:
+        if not self._has_content:
             return
-        if self._answers or self._size > MOST_OPEN:
-            self._seal()
-        elif self._due is None:
+        if self._due is None:
             self._due = self._clock.now + self._relaxed_interval
             self._deadlines.arm(self)
+        if not self._sent and (self._answers or self._size > MOST_OPEN):
+            self._seal()
 
     def on_committed(self, position: int, seconds: float, rows: int) -> None:
         """A batch is safe: let its answers go, and commit what has gathered meanwhile."""
-        figures = self.figures
-        figures.batches += 1
-        figures.rows += rows
-        figures.seconds = seconds
-        figures.total_seconds += seconds
-        figures.slowest = max(figures.slowest, seconds)
+        if rows:  # else it had been committed before the store process was started again
+            self.figures.note(seconds, rows)
         while self._sent and self._sent[0].position <= position:
             sent = self._sent.popleft()
             self.committed = sent.position
             self._sent_size -= sent.size
             _release(sent.answers)
-        if self._slowed and self._size + self._sent_size < LOW_WATER:
+        if self._slowed and self.pending < LOW_WATER:
             self._let_go_on()
         self.turn()
 
@@ -411,13 +434,12 @@ class Journal:
         """Write what nobody waits for; while a commit runs, the next one takes it along."""
         if self._due is not None and now >= self._due:
             self._due = None
-            if self._has_content and not self._sent:
-                self._seal()
+            if self._has_content:
+                self._seal(everything=True)
 
     def flush(self) -> None:
         """Give everything to the store: the broker stops."""
-        if self._has_content:
-            self._seal()
+        self._seal(everything=True)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -451,13 +473,12 @@ class Journal:
             if self.on_work is not None:
                 self.on_work()
 
-    def _seal(self) -> None:
+    def _seal(self, everything: bool = False) -> None:
         """Give what has gathered to the store, or let the answers go when nothing is left of it."""
         answers, self._answers = self._answers, []
         size, self._size = self._size, 0
         synced, self._synced = self._synced, False
-        self._due = None
-        operations = self._changes.take()
+        operations = self._changes.take(everything)
         if operations:
             operations.append(("meta", [self._meta()]))
             self._sent.append(Sent(self.position, answers, size))

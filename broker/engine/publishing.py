@@ -163,7 +163,7 @@ class Publishing:
             session.release(packet_id)  # it was not taken, so its repetition is no repetition
             raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
         if self._journal is not None and session.record is not None:
-            self._journal.demand(self._journal.highest)  # or its repetition would be another one
+            self._journal.demand_received(session)
         return is_new
 
     @property

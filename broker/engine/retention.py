@@ -168,7 +168,8 @@ class Retention:
         if now < self._count_at:
             return False
         self._count_at = now + COUNT_AGAIN
-        self._journal.ask("retained_totals", (self._journal.timeline.stored(now),), self._counted)
+        now = self._journal.timeline.stored(now)
+        self._journal.ask_retained("retained_totals", (now,), self._counted)
         return True
 
     def _counted(self, totals: tuple[int, int]) -> None:
@@ -236,7 +237,7 @@ class StoredReplay:
         self._is_asked = True
         now = self._journal.timeline.stored(self._clock.now)
         question = (self._subscription.filter, after, PAGE, PAGE_SIZE, now)
-        self._journal.ask("retained", question, self._arrived)
+        self._journal.ask_retained("retained", question, self._arrived)
 
     def _arrived(self, answer: tuple[list[Row], str | None]) -> None:
         rows, self._after = answer

@@ -103,11 +103,16 @@ class Session:
 
     # -- messages towards the client --------------------------------------------------------------
 
-    def offer(self, publication: Publication, subscription: Subscription) -> None:
+    def offer(  # noqa: C901  the hot path: what is in here is a call less for every message
+        self, publication: Publication, subscription: Subscription
+    ) -> None:
         """Deliver a message now, or keep it, or count it as lost."""
         carrier = self.carrier
-        if carrier is None or carrier.blocked or self.queueing:
-            self._offer_to_the_busy(publication, subscription)
+        if carrier is None:
+            self._offer_to_the_absent(publication, subscription)
+            return
+        if carrier.blocked or self.queueing:
+            self._offer_to_the_busy(carrier, publication, subscription)
             return
         first = publication.first
         if first & RETAIN or first >> 1 & 3 > subscription.qos:
@@ -428,17 +433,33 @@ class Session:
             backlog = self._backlog = Backlog(self._bounds.last_values)
         return backlog
 
-    def _offer_to_the_busy(self, publication: Publication, subscription: Subscription) -> None:
-        """Keep a message for a client that is away, reads too slowly, or has others waiting."""
-        carrier = self.carrier
-        if carrier is None and publication.number > 0 and subscription.qos:
-            self._keep_behind(publication)
+    def _offer_to_the_absent(self, publication: Publication, subscription: Subscription) -> None:
+        """Keep a message for a client that is away; if the store has it, it is just counted."""
+        record = self.record
+        if record is None or publication.number <= 0 or not subscription.qos:
+            first = granted(publication, subscription)
+            if first >= QOS_1:
+                self._keep((publication, subscription, first))
+            else:
+                self._ledger.lose("offline_qos_0")
             return
+        if record.is_full or record.trimming is not None:
+            self._keep_behind(record, publication)
+            return
+        record.behind += 1
+        record.behind_size += publication.size + OVERHEAD
+        self.queueing = True
+        bounds = self._bounds
+        if record.behind >= bounds.messages or record.behind_size >= bounds.size:
+            self._check_bounds(record)
+
+    def _offer_to_the_busy(
+        self, carrier: Carrier, publication: Publication, subscription: Subscription
+    ) -> None:
+        """Keep a message for a client that reads too slowly, or has others waiting."""
         first = granted(publication, subscription)
         if first >= QOS_1:
             self._keep((publication, subscription, first))
-        elif carrier is None:
-            self._ledger.lose("offline_qos_0")
         elif carrier.blocked:
             self._ledger.lose("slow_reader_qos_0")
         elif self.holding:
@@ -540,18 +561,14 @@ class Session:
 
     # -- a stored backlog -------------------------------------------------------------------------
 
-    def _keep_behind(self, publication: Publication) -> None:
-        """Count a message for an absent client; the store has it."""
-        record = self.record
-        assert record is not None
+    def _keep_behind(self, record: Record, publication: Publication) -> None:
+        """Count a message that waits in the store alone."""
         if record.is_full:
             self._ledger.lose("backlog_full")
             return
         self.queueing = True
         record.add_behind(publication.size + OVERHEAD)
-        bounds = self._bounds
-        if record.behind >= bounds.messages or record.behind_size >= bounds.size:
-            self._check_bounds(record)
+        self._check_bounds(record)
 
     def _keep_stored(self, record: Record, outgoing: Outgoing) -> None:
         """Keep a message for a client that is there: in memory as long as the window has room."""
@@ -563,7 +580,7 @@ class Session:
             or len(backlog) >= self._bounds.window
             or backlog.size >= WINDOW_SIZE
         ):
-            self._keep_behind(outgoing[0])
+            self._keep_behind(record, outgoing[0])
             return
         if self._bounds.makes_room and not self._make_room(backlog, outgoing[0].topic):
             self._ledger.lose("backlog_oldest")
