@@ -129,11 +129,12 @@ class Worker:
 
     def _next(self) -> Message:
         """The next message. While there is none, the store is looked after."""
-        while self._said is not None and not self._pipe.wait(LONGEST_PAUSE):
-            self._has_done(self._store.probe)
-        while not self._store.is_tidy and not self._pipe.wait(0):
-            if not self._has_done(self._store.tidy):
+        worked = True
+        while self._said is not None or not self._store.is_tidy:
+            busy = worked and not self._store.is_tidy
+            if self._pipe.wait(0 if busy else LONGEST_PAUSE):
                 break
+            worked = self._has_done(self._store.tidy if busy else self._store.probe)
         return self._pipe.next()
 
     def _has_done(self, work: Callable[[], None]) -> bool:

@@ -119,7 +119,12 @@ def described(engine):
             table: (
                 [repr(sorted(column.items(), key=str)) for column in seen.get_columns(table)],
                 seen.get_pk_constraint(table),
-                sorted(map(repr, seen.get_indexes(table))),
+                sorted(
+                    (index["name"], index["column_names"], str(index.get("dialect_options")))
+                    for index in (
+                        () if engine.dialect.name == "sqlite" else seen.get_indexes(table)
+                    )
+                ),
                 sorted(map(repr, seen.get_unique_constraints(table))),
                 sqlite_definition(connection, table),
             )
@@ -131,7 +136,7 @@ def sqlite_definition(connection, table):
     if connection.dialect.name != "sqlite":
         return None
     sql = f"SELECT sql FROM sqlite_master WHERE tbl_name = '{table}' ORDER BY name"
-    return [" ".join(str(row[0]).split()) for row in connection.exec_driver_sql(sql)]
+    return ["".join(str(row[0]).split()) for row in connection.exec_driver_sql(sql)]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
