@@ -254,8 +254,9 @@ class Publisher(Client):
         self._look()
 
     def _next_id(self) -> int:
+        """Few ids, soon used again: one that the broker has not let go of shows at once."""
         while True:
-            self._last_id = self._last_id % 0xFFFF + 1
+            self._last_id = self._last_id % (2 * self.window) + 1
             if self._last_id not in self._unfinished:
                 return self._last_id
 
