@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter, defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -81,15 +82,14 @@ def test_the_figures_are_those_of_the_rows(path: Path) -> None:
 def test_the_sessions_with_most_waiting_are_named_with_what_waits(path: Path) -> None:
     """As plain counting finds it: messages of its audiences above its cursor."""
     rows = rows_of(path)
-    waiting = {
-        client: sum(
-            number > cursor
-            for audience, member, *_ in rows["member"]
-            for number, of, *_ in rows["message"]
-            if member == session and of == audience
-        )
-        for session, client, _, _, _, cursor in rows["session"]
-    }
+    numbers: dict[object, list[int]] = defaultdict(list)
+    for number, audience, *_ in rows["message"]:
+        numbers[audience].append(number)
+    sessions = {session: (client, cursor) for session, client, _, _, _, cursor in rows["session"]}
+    waiting: Counter[str] = Counter()
+    for audience, session, *_ in rows["member"]:
+        client, cursor = sessions[session]
+        waiting[client] += sum(number > cursor for number in numbers[audience])
     expected = sorted(waiting.items(), key=lambda each: (-each[1], each[0]))[:10]
     most = figures(path)["most_waiting"]
     assert [(each["client_id"], each["messages"]) for each in most] == expected
