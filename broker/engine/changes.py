@@ -189,16 +189,18 @@ class Changes:
             session.expiry_interval,
             self._instant(record.expires_at),
         )
+        if not record.is_cold:
+            self._write_inflight(rows, session, record)
+            self._write_received(rows, session, record)
         if row != record.row:
             rows["session_put"].append((record.id, *row, record.cursor))
             record.row = row
             record.written_cursor = record.cursor
-        elif record.cursor != record.written_cursor:
+        elif record.cursor != record.written_cursor and (
+            record.inflight or self._holding.get(record.id)  # else no stored message is beyond it
+        ):
             rows["session_cursor"].append((record.cursor, record.id))
             record.written_cursor = record.cursor
-        if not record.is_cold:
-            self._write_inflight(rows, session, record)
-            self._write_received(rows, session, record)
 
     def _write_inflight(self, rows: Rows, session: Session, record: Record) -> None:
         inflight, before = session.inflight, record.inflight
