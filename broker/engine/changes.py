@@ -89,15 +89,18 @@ class Changes:
         """
         rows: Rows = defaultdict(list)
         touched: dict[Audience, None] = {}
-        for session in self.urgent:
-            self._write_session(rows, session, touched)
-        if everything:
-            for session in self.sessions:
-                self._write_session(rows, session, touched)
-            self.sessions = []
+        sessions = dict.fromkeys(self.sessions) if everything else {}
+        sessions.update(self.urgent)
+        for session in sessions:
+            if session.record is not None:
+                touched.update(self._holding.get(session.record.id, NOTHING))
         for record in self.ended:
             self._write_end(rows, record, touched)
         self._write_messages(rows, touched)
+        for session in sessions:
+            self._write_session(rows, session)
+        if everything:
+            self.sessions = []
         self._write_subscriptions(rows)
         self._write_retained(rows)
         self._write_wills(rows)
@@ -177,12 +180,11 @@ class Changes:
 
     # -- sessions ---------------------------------------------------------------------------------
 
-    def _write_session(self, rows: Rows, session: Session, touched: dict[Audience, None]) -> None:
+    def _write_session(self, rows: Rows, session: Session) -> None:
         record = session.record
         if record is None or record.is_over:
             return
         record.is_dirty = False
-        touched.update(self._holding.get(record.id, NOTHING))
         row = (
             session.client_id or None,  # none: it has ended, and has something to leave
             session.username,
