@@ -6,9 +6,7 @@ A new file is made under another name and then renamed, so an empty file is alwa
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, inspect, select, text, update
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy import Connection
+
+Extent = tuple[int, int]  # the lowest and the highest number stored for an audience
 
 NEW, CURRENT, OLDER, NEWER = "new", "current", "older", "newer"
 
@@ -102,16 +102,6 @@ def position_of(connection: Connection) -> int:
 # -- everything that the broker must know ----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What is stored for one audience."""
-
-    lowest: int
-    highest: int
-    count: int
-    size: int
-
-
 def load(connection: Connection, retained_window: int) -> dict[str, Any]:
     """The answer to `open`, without `alarms` and `database`."""
     members = rows(connection, select(member))
@@ -122,7 +112,7 @@ def load(connection: Connection, retained_window: int) -> dict[str, Any]:
         "sessions": load_sessions(connection, members, audiences),
         "subscriptions": rows(connection, select(subscription)),
         "members": members,
-        "audiences": [(each, e.lowest, e.highest) for each, e in audiences.items()],
+        "audiences": [(each, *numbers) for each, numbers in audiences.items()],
         "retained": rows(connection, select(retained)) if count <= retained_window else None,
         "retained_count": count,
         "retained_bytes": int(size or 0),
@@ -164,21 +154,20 @@ def load_sessions(
 
 
 def extents(connection: Connection) -> dict[int, Extent]:
-    """Of every audience that has messages: one pass over the covering index."""
-    number = message.c.number
-    found = rows(
-        connection,
-        select(
-            message.c.audience,
-            func.min(number),
-            func.max(number),
-            func.count(),
-            func.sum(message.c.size),
-        )
-        .where(message.c.audience.is_not(None))
-        .group_by(message.c.audience),
+    """Of every audience that has messages. Leaps from one to the next, whatever lies between."""
+    one = message.alias()
+    first = select(func.min(message.c.audience).label("audience")).cte("leap", recursive=True)
+    following = select(func.min(one.c.audience)).where(one.c.audience > first.c.audience)
+    leap = first.union_all(
+        select(following.correlate(first).scalar_subquery()).where(first.c.audience.is_not(None))
     )
-    return {each: Extent(*map(int, numbers)) for each, *numbers in found}
+    ends = (
+        select(end(message.c.number)).where(message.c.audience == leap.c.audience)
+        for end in (func.min, func.max)
+    )
+    found = select(leap.c.audience, *(each.correlate(leap).scalar_subquery() for each in ends))
+    found = found.where(leap.c.audience.is_not(None))
+    return {audience: (lowest, highest) for audience, lowest, highest in rows(connection, found)}
 
 
 def count_waiting(
@@ -187,34 +176,35 @@ def count_waiting(
     members: list[Row],
     audiences: dict[int, Extent],
 ) -> dict[int, tuple[int, int]]:
-    """(messages, bytes) above each session's cursor. Each message is counted at most once more."""
+    """(messages, bytes) above each session's cursor, in one pass over what waits for anybody."""
     totals: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    readers: dict[int, list[int]] = defaultdict(list)
+    starts: dict[int, dict[int, int]] = defaultdict(dict)  # audience -> session -> above what
     for audience, each, *_ in members:
         if audience in audiences and each in cursors:
-            readers[audience].append(each)
+            starts[audience][each] = max(cursors[each], audiences[audience][0] - 1)
     statement = Statement.compile(between(), connection.dialect)
-    for audience, sessions in readers.items():
-        extent = audiences[audience]
-        steps = sorted({cursors[each] for each in sessions if extent.lowest <= cursors[each]})
-        above = count_above(connection, statement, audience, steps, extent)
-        for each in sessions:
-            count, size = above[bisect_right(steps, cursors[each])]
+    for audience, start_of in starts.items():
+        where = {"audience": audience, "highest": audiences[audience][1]}
+        above = count_above(connection, statement, sorted(set(start_of.values())), **where)
+        for each, start in start_of.items():
+            count, size = above[start]
             totals[each] = totals[each][0] + count, totals[each][1] + size
     return totals
 
 
 def count_above(
-    connection: Connection, statement: Statement, audience: int, steps: list[int], extent: Extent
-) -> list[tuple[int, int]]:
-    """What lies above nothing, above the first step, above the second, and so on."""
-    above = [(0, 0)]
-    ends = [*steps, extent.highest][1 : len(steps) + 1]
-    for after, last in zip(reversed(steps), reversed(ends), strict=True):
-        values = {"audience": audience, "after": after, "last": last}
-        count, size = statement.fetch(connection, **values)[0] if after < last else (0, 0)
-        above.append((above[-1][0] + int(count), above[-1][1] + int(size or 0)))
-    return [(extent.count, extent.size), *reversed(above[1:])]
+    connection: Connection, statement: Statement, starts: list[int], audience: int, highest: int
+) -> dict[int, tuple[int, int]]:
+    """What lies above each of the (rising) numbers: from the last one down, added up."""
+    above: dict[int, tuple[int, int]] = {}
+    last, total, total_size = highest, 0, 0
+    for start in reversed(starts):
+        if start < last:
+            values = {"audience": audience, "after": start, "last": last}
+            ((count, size),) = statement.fetch(connection, **values)
+            last, total, total_size = start, total + int(count), total_size + int(size or 0)
+        above[start] = total, total_size
+    return above
 
 
 def between() -> Any:
