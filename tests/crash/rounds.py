@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SHORTEST = 0.1  # seconds of load before a death
 LONGEST_DRAIN = 90.0  # seconds: a broker that repeats itself for ever must not keep us
 TOPICS = 4  # of each publisher
+RETAINED_TOPICS = 16  # ... that retains: only what is last on a topic tells something
 LARGE, LARGE_SHARE = 100 * 1024, 0.005
 SMALL = 2048
 TICK, BURST = 0.01, 80  # seconds; messages
@@ -138,10 +139,11 @@ class Torture:
         for publisher in self._busy():
             publisher.allow(SURGE)
         await asyncio.sleep(self.chance.uniform(0.0, SURGE_TIME))
-        self.victim.die(self.chance.choice(self.plan.deaths), self.chance)
+        await self.victim.die(self.chance.choice(self.plan.deaths), self.chance)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hear_the_last()
         self._everybody_leaves()
         await self._start_again()
 
@@ -180,6 +182,12 @@ class Torture:
         await asyncio.gather(
             *(each.connect(self.victim.port) for each in clients if each.link is None)
         )
+
+    async def _hear_the_last(self) -> None:
+        """An ack that has left the broker counts, even if it was read after its death."""
+        if not self.victim.process.is_running:
+            gone = [client.is_gone.wait() for client in self._everybody()]
+            await first_of(self.plan.patience, asyncio.gather(*gone))
 
     def _everybody_leaves(self) -> None:
         for client in self._everybody():
@@ -266,7 +274,7 @@ class Torture:
         return self.ledger.new_message(name, topic, qos, self._size())
 
     def _retained_message(self, name: str, qos: int) -> Message:
-        topic = f"r/{name}/{self.chance.randrange(TOPICS)}"
+        topic = f"r/{name}/{self.chance.randrange(RETAINED_TOPICS)}"
         size = 0 if self.chance.random() < CLEARING_SHARE else self._size() + 1
         return self.ledger.new_message(name, topic, qos, size, retain=True)
 

@@ -13,7 +13,6 @@ import os
 import random
 import select
 import signal
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 from tests.support.process import DIALECTS, BrokerProcess, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from tests.crash.power_cut import Disk
     from tests.support.postgresql import PostgreSQL
@@ -77,12 +76,12 @@ class Victim:
             end_family(self.process.pid)
         with suppress(AssertionError):  # it says that the broker did not start
             await starting
-        self.die("all")
+        await self.die("all", random.Random(0))
 
-    def die(self, how: str, chance: random.Random | None = None) -> None:
+    async def die(self, how: str, chance: random.Random) -> None:
         """Returns when it is over and, with a disk, the power has been cut."""
         self.kills += 1
-        DEATHS[how](self.process)
+        await DEATHS[how](self.process, chance)
         if self.disk is not None:
             self.disk.cut(chance)
         if self.server is not None:
@@ -127,32 +126,33 @@ def render_mosquitto(
 # ---- dying ----
 
 
-def die_alone(broker: Broker) -> None:
+async def die_alone(broker: Broker, _: random.Random) -> None:
     broker.kill()
 
 
-def die_together(broker: Broker) -> None:
+async def die_together(broker: Broker, _: random.Random) -> None:
     if broker.is_running:
         end_family(broker.pid)
     broker.kill()
 
 
-def die_children_first(broker: Broker) -> None:
+async def die_children_first(broker: Broker, chance: random.Random) -> None:
+    """It goes on under load for a moment, and may bear new ones."""
     for child in family(broker.pid)[1:]:
         end_of(child)
-    time.sleep(random.random() * CHILDLESS)
-    die_together(broker)
+    await asyncio.sleep(chance.uniform(0.0, CHILDLESS))
+    await die_together(broker, chance)
 
 
-def end_calmly(broker: Broker) -> None:
+async def end_calmly(broker: Broker, _: random.Random) -> None:
     broker.stop()
 
 
-def spare(broker: Broker) -> None:
+async def spare(broker: Broker, _: random.Random) -> None:
     """It lives on."""
 
 
-DEATHS: dict[str, Callable[[Broker], None]] = {
+DEATHS: dict[str, Callable[[Broker, random.Random], Awaitable[None]]] = {
     "alone": die_alone,
     "all": die_together,
     "children first": die_children_first,
