@@ -8,6 +8,10 @@ that the test turns.
     bob.publish("a/b", b"x", qos=1)
     assert alice.take(Publish).payload == b"x"
     broker.pass_time(30)
+
+With `store=MemoryStore()` it has a store, which commits when the test says so; `crash()` is what is
+found after the end of both. `--store instant` gives every broker of a test run one that commits at
+once: then nothing that a client can see may be different.
 """
 
 from collections.abc import Mapping
@@ -16,9 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.auth.anonymous import AnonymousPolicy
 from broker.connection.ports import Origin
+from broker.engine.durability import Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
-from broker.engine.ports import Authenticator, Authorizer
+from broker.engine.ports import Authenticator, Authorizer, Durability
 from broker.packets.decode import decode
 from broker.packets.encode import encode
 from broker.packets.properties import Properties
@@ -40,11 +45,18 @@ from broker.packets.types import (
     Unsubscribe,
     Will,
 )
+from tests.support.store import MemoryStore
 
 if TYPE_CHECKING:
     from broker.engine.notices import Notice
 
 P = TypeVar("P")
+
+
+class Defaults:
+    """What a broker gets that says nothing about it: see tests/conftest.py."""
+
+    instant_store = False
 
 
 class MemoryBroker:
@@ -56,9 +68,26 @@ class MemoryBroker:
         authorizer: Authorizer | None = None,
         methods: Mapping[str, Any] | None = None,
         seed: int = 1,
+        store: MemoryStore | None = None,
+        levels: Levels | None = None,
+        relaxed_interval: float = 1.0,
+        now: float = 1000.0,
+        wall_time: float = 1_800_000_000.0,
         **policy: Any,
     ) -> None:
-        self.now = 1000.0
+        self.now = now
+        self.wall_ahead = wall_time - now  # of the computer's clock, before the broker's
+        if store is None and Defaults.instant_store:
+            store = MemoryStore(instant=True)
+        self.store = store
+        self._made_with = {
+            "authenticator": authenticator,
+            "authorizer": authorizer,
+            "methods": methods,
+            "levels": levels,
+            "relaxed_interval": relaxed_interval,
+            **policy,
+        }
         self.notices: list[Notice] = []
         self.engine = Engine(
             Policy(**policy),
@@ -67,9 +96,42 @@ class MemoryBroker:
             self.notices.append,
             authorizer,
             methods,
+            self._durability(store, levels or Levels(), relaxed_interval),
         )
         self.engine.clock.now = self.now
         self.touched: list[MemoryClient] = []
+        if store is not None:
+            store.journal = self.engine.journal
+            self.engine.restore(store.opened(self.engine.policy.retained_window), now)
+            self.flush()
+
+    def _durability(
+        self, store: MemoryStore | None, levels: Levels, relaxed_interval: float
+    ) -> Durability | None:
+        if store is None:
+            return None
+        return Durability(store, levels, self.wall_time, relaxed_interval)
+
+    def wall_time(self) -> float:
+        """What the computer's clock says."""
+        return self.engine.clock.now + self.wall_ahead
+
+    def crash(self, away: float = 0.0, jump: float = 0.0, **changed: Any) -> "MemoryBroker":
+        """The broker that is started `away` seconds after the end of this one and of its store,
+        which comes without warning; the computer's clock has jumped meanwhile. Some of what a
+        MemoryBroker is made with may be `changed`. This one is of no use any more.
+        """
+        assert self.store is not None
+        fields = {**self._made_with, **changed}
+        wall_time = self.wall_time() + away + jump
+        return MemoryBroker(store=self.store.crash(), now=20.0, wall_time=wall_time, **fields)
+
+    def commit(self) -> None:
+        """Let the store do everything that it was given, and what comes of that."""
+        assert self.store is not None
+        self.flush()
+        while self.store.commit_next():
+            self.flush()
 
     def client(self, version: int = 5, origin: Origin | None = None) -> "MemoryClient":
         """A client whose link is open and which has sent nothing."""
@@ -97,11 +159,19 @@ class MemoryBroker:
         self.engine.clock.now = target
 
     def flush(self) -> None:
-        """End the loop turn: every client gets what waits for it."""
-        while self.touched:
-            touched, self.touched = self.touched, []
-            for client in touched:
-                client.flush()
+        """End the loop turn: every client gets what waits for it, the store what is to be kept."""
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        touched, self.touched = self.touched, []
+        for client in touched:
+            client.flush()
+        store = self.store
+        if store is None or self.engine.journal is None:
+            return bool(touched)
+        self.engine.journal.turn()
+        return (store.instant and store.commit_next()) or bool(touched)
 
 
 class MemoryClient:
