@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     say(f"seed {options.seed}")
     with ExitStack() as stack:
         BUILD.mkdir(exist_ok=True)
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=BUILD)))
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="torture-", dir=BUILD))
+        )
         server = None
         if options.database == "postgresql":
             server = stack.enter_context(PostgreSQL())
