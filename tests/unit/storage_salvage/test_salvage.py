@@ -148,6 +148,12 @@ def test_a_lost_first_page_costs_nothing(sample: Sample, path: Path) -> None:
     assert nothing_lost(sample, path)
 
 
+def test_a_lost_list_of_tables_costs_nothing(sample: Sample, path: Path) -> None:
+    """The file header is good, what follows it in the first page is not."""
+    salvaged(path, sample.image[:100] + bytes(PAGE - 100) + sample.image[PAGE:])
+    assert nothing_lost(sample, path)
+
+
 @pytest.mark.parametrize("offset", [0, 16, 18, 19, 20, 21, 25, 31, 33, 39, 43, 47, 55, 59, 63, 95])
 def test_a_changed_byte_in_the_file_header_costs_nothing(
     sample: Sample, path: Path, offset: int
@@ -216,7 +222,7 @@ def test_of_a_truncated_file_the_rest_is_kept(sample: Sample, path: Path, share:
             assert lost_rows(sample, path)[table] == 0
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_changed_bits_anywhere_leave_a_store_that_hangs_together(
     sample: Sample, path: Path, seed: int
 ) -> None:
@@ -230,7 +236,7 @@ def test_changed_bits_anywhere_leave_a_store_that_hangs_together(
         assert sum(lost_rows(sample, path).values()) < 1000
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_parts_that_changed_places_leave_a_store_that_hangs_together(
     sample: Sample, path: Path, seed: int
 ) -> None:
