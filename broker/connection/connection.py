@@ -103,7 +103,9 @@ class Connection:
         self._traffic = traffic
         self._reader = Reader(maximum_packet_size)
         self._outbox: list[bytes] = []
-        self._outbox_size = self._unsent_at_stall = 0
+        # `awaiting` is the journal's position that the last answer held back waits for, `_deaf_to`
+        # says why nothing is read from the peer.
+        self._outbox_size = self._unsent_at_stall = self.awaiting = self._deaf_to = 0
         self._held: bytearray | None = None
         self._stalled_at: float | None = None
         self.outbox_limit, self.stall_timeout = outbox_limit, stall_timeout  # bytes, seconds
@@ -113,8 +115,6 @@ class Connection:
         self.blocked = self.paused = False
         # Takes packets that must not go out before something is stored; None: none has to wait.
         self.hold_back: Callable[[Connection, list[bytes]], None] | None = None
-        # The journal's position that the last of them waits for; why nothing is read from the peer.
-        self.awaiting = self._deaf_to = 0
         self.state = State.AWAITING_CONNECT
         self.handlers = host.tables[State.AWAITING_CONNECT]
         self.runs = NO_RUNS
@@ -187,7 +187,7 @@ class Connection:
         if self.state is State.CLOSED:
             return None
         deadline = self.connect_deadline
-        if deadline is None and self.keep_alive:
+        if deadline is None and self.keep_alive and not self._deaf_to & STORE:
             deadline = self.last_received + self.keep_alive * KEEP_ALIVE_GRACE
         if self._stalled_at is not None:
             stall = self._stalled_at + self.stall_timeout
@@ -362,6 +362,8 @@ class Connection:
             self._turn_deaf(STORE)
         elif self._deaf_to & STORE:
             self._listen(STORE)
+            self.last_received = self._clock.now  # it could not be heard meanwhile
+            self._host.arm(self)
 
     # -- changes of state -------------------------------------------------------------------------
 

@@ -132,6 +132,7 @@ class Journal:
         self._slowed: dict[Connection, None] = {}
         self._is_scheduled = False
         self._due: float | None = None
+        self._is_due = False  # everything is to be written with the next batch
 
     def begin_again(self, meta: tuple[Any, ...], now: float) -> None:
         """Go on where the store ends: (position, next number, session and audience, its time and
@@ -155,7 +156,8 @@ class Journal:
 
     def demand_received(self, session: Session) -> None:
         """The next answer waits until the packet ids of incoming QoS 2 messages are stored: or the
-        repetition of one would be another one.
+        repetition of one would be another one. That counts for the answer to a repetition, too:
+        what it repeats may be on its way to the disk still.
         """
         if session.record is not None:
             self._changes.urgent[session] = None
@@ -241,8 +243,9 @@ class Journal:
 
     def retain(self, publication: Publication, level: int) -> None:
         """Store (or, with an empty payload, erase) a topic's retained message."""
+        replaced = self._changes.retained.get(publication.topic)
         self._changes.retained[publication.topic] = publication
-        self._size += publication.size
+        self._size += publication.size - (0 if replaced is None else replaced.size)
         if publication.first & 0x06:  # nobody waits for an answer to QoS 0
             self.demand(level)
         self._schedule()
@@ -402,8 +405,8 @@ class Journal:
         if self._due is None:
             self._due = self._clock.now + self._relaxed_interval
             self._deadlines.arm(self)
-        if not self._sent and (self._answers or self._size > MOST_OPEN):
-            self._seal()
+        if not self._sent and (self._answers or self._size > MOST_OPEN or self._is_due):
+            self._seal(self._is_due)
 
     def on_committed(self, position: int, seconds: float, rows: int) -> None:
         """A batch is safe: let its answers go, and commit what has gathered meanwhile."""
@@ -434,8 +437,8 @@ class Journal:
         """Write what nobody waits for; while a commit runs, the next one takes it along."""
         if self._due is not None and now >= self._due:
             self._due = None
-            if self._has_content:
-                self._seal(everything=True)
+            self._is_due = True
+            self.turn()
 
     def flush(self) -> None:
         """Give everything to the store: the broker stops."""
@@ -478,6 +481,7 @@ class Journal:
         answers, self._answers = self._answers, []
         size, self._size = self._size, 0
         synced, self._synced = self._synced, False
+        self._is_due = self._is_due and not everything
         operations = self._changes.take(everything)
         if operations:
             operations.append(("meta", [self._meta()]))

@@ -138,7 +138,9 @@ class Publishing:
         if session.release(packet_id):
             connection.send_when_stored([PUBCOMP_2 + packet_id.to_bytes(2, "big")])
         else:
-            connection.send_packet(Pubcomp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+            # the release before this one may not be committed yet
+            unknown = Pubcomp(packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
+            connection.send_when_stored([connection.encoded(unknown)])
 
     def on_pubcomp(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
@@ -162,7 +164,7 @@ class Publishing:
         if is_new and over and connection.version == MQTT_5:
             session.release(packet_id)  # it was not taken, so its repetition is no repetition
             raise ProtocolViolation(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7")
-        if self._journal is not None and session.record is not None:
+        if self._journal is not None:
             self._journal.demand_received(session)
         return is_new
 
