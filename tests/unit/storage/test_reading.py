@@ -23,7 +23,7 @@ def read(rows):
 def three_audiences(store):
     """Session 1 is in audiences 1 to 3, each with its own rhythm; session 2 only in 4."""
     chance = random.Random(7)
-    rows = [message_row(n * 3, chance.choice([1, 1, 1, 2, 4])) for n in range(1, 300)]
+    rows = [message_row(n + 2, chance.choice([1, 1, 1, 2, 4])) for n in range(1, 300)]
     rows += [message_row(1_000_000, 3), message_row(5_000_000, 1), message_row(2, None)]
     members = [member_row(audience, 1) for audience in (1, 2, 3)] + [member_row(4, 2)]
     store.apply(
