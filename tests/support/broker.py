@@ -171,7 +171,7 @@ class MemoryBroker:
         if store is None or self.engine.journal is None:
             return bool(touched)
         self.engine.journal.turn()
-        return (store.instant and store.commit_next()) or bool(touched)
+        return (store.instant and store.commit_next()) or bool(touched or self.touched)
 
 
 class MemoryClient:
@@ -239,6 +239,8 @@ class MemoryClient:
             topic_filter, qos, no_local, retain_as_published, retain_handling
         )
         self.send(Subscribe(self.next_id(), [request], properties or {}))
+        if self.broker.store is not None:  # retained messages need not wait for a commit: 3.8.4
+            self.received.sort(key=lambda packet: not isinstance(packet, Suback))
         return self.take(Suback)
 
     def unsubscribe(self, *filters: str) -> Unsuback:

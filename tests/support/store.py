@@ -1,18 +1,23 @@
 """A store in memory that does what the store process does, when the test says so.
 
-It takes batches and questions in the order of the stream and gets on with them only in `commit_next`
-and `commit_all` (or at once, if `instant`). `opened` is what a store process would say after a
-crash: nothing but what was committed counts.
+It takes batches and questions in the order of the stream and gets on with them only in
+`commit_next` (or at once, if `instant`). `opened` is what a store process would say after a crash:
+nothing but what was committed counts.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable
-from copy import deepcopy
-from typing import Any
+from __future__ import annotations
 
-from broker.engine.journal import Journal
-from broker.engine.ports import Operations, Row
+from collections import Counter, deque
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
 from broker.topics.filters import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.engine.journal import Journal
+    from broker.engine.ports import Operations, Row
 
 KEYS = {  # how many of a row's first columns are its key
     "session": 1,
@@ -64,16 +69,11 @@ class MemoryStore:
         step(*arguments)
         return True
 
-    def commit_all(self) -> None:
-        """Do all of it."""
-        while self.commit_next():
-            pass
-
     def count(self, name: str) -> int:
         """How many rows a table has."""
         return len(self.tables[name])
 
-    def crash(self) -> "MemoryStore":
+    def crash(self) -> MemoryStore:
         """The store as it is found after the end of both processes."""
         found = MemoryStore(self.instant)
         found.tables = deepcopy(self.tables)
