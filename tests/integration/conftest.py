@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from tests.support.postgresql import PostgreSQL
 from tests.support.process import TRANSPORTS, BrokerProcess, Certificates
 
 if TYPE_CHECKING:
@@ -49,3 +50,18 @@ def start_broker(tmp_path: Path, certificates: Certificates) -> Iterator[StartBr
     yield start
     for each in started:
         each.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The table [store] of an empty database: every test that asks for it runs on both."""
+    if request.param == "sqlite":
+        return {}
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return {"url": server.new_database()}
