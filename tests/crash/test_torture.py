@@ -15,7 +15,7 @@ from tests.support.postgresql import PostgreSQL
 
 ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "25"))
 SEED = 3
-SHORT = Plan(rounds=3, seed=SEED, longest=0.4)
+SHORT = Plan(rounds=2, seed=SEED, longest=0.3, early_deaths=0.0)
 LOSING = replace(SHORT, patience=1.0)  # what is missing then shows only by not coming
 
 
@@ -24,13 +24,13 @@ def faults(summary: dict[str, Any]) -> dict[str, int]:
 
 
 def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(tmp_path: Path) -> None:
-    summary = torture(tmp_path, Plan(rounds=ROUNDS, seed=SEED, longest=0.5))
+    summary = torture(tmp_path, Plan(rounds=ROUNDS, seed=SEED, longest=0.3))
     assert faults(summary) == {}, summary
     assert summary["acknowledged"] > 100 * ROUNDS
 
 
 def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
-    summary = torture(tmp_path, Plan(rounds=5, seed=SEED, longest=0.5), cut="power")
+    summary = torture(tmp_path, Plan(rounds=5, seed=SEED, longest=0.3), cut="power")
     assert faults(summary) == {}, summary
     assert summary["writes_undone"] > 0
 
