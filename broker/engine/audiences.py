@@ -99,9 +99,10 @@ class Audiences:
         """Forget an audience that nobody is left in."""
         self.by_id.pop(audience.id, None)
 
-    def take_idle(self) -> list[Audience]:
-        """Forget the audiences without stored messages, when there are many, and return those that
-        the store knows. One that is still in use is stored anew with its next message.
+    def take_idle(self) -> list[int]:
+        """Forget the audiences without stored messages, when there are many, and return the ids of
+        those that the store knows. One that is still in use is stored under a new id with its next
+        message: the store may still be busy with the end of the old one.
         """
         if len(self.by_id) < self._look_at:
             return []
@@ -112,9 +113,12 @@ class Audiences:
         self._by_members = {key: each for key, each in self._by_members.items() if each.id in kept}
         self._look_at = max(FEW, 2 * len(kept))
         known = [each for each in idle if each.is_stored]
+        ids = [each.id for each in known]
         for each in known:
             each.is_stored = False
-        return known
+            each.id = self.next_id
+            self.next_id += 1
+        return ids
 
 
 def _key(subscription: Subscription) -> MemberKey:

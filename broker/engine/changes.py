@@ -46,6 +46,8 @@ ORDER = (
     "will_put",
 )
 PUBLISHED, RELEASED = 0, 1
+PLACES = 24  # bits for the packets that are sent in one life of the broker, and more
+MOST_READ_SIZE = 4_194_304  # bytes
 MOST_READ = 2048  # messages out of the store that are remembered for other sessions
 
 
@@ -57,6 +59,7 @@ class Changes:
         self._holding: defaultdict[int, dict[Audience, None]] = defaultdict(dict)
         self._place = 0  # of the last packet in flight, in the order of sending
         self._read: dict[int, Publication] = {}  # messages by number, for the next session
+        self._read_size = 0
         self.sessions: list[Session] = []  # that have changed at all
         self._clear()
 
@@ -104,22 +107,29 @@ class Changes:
         self._write_subscriptions(rows)
         self._write_retained(rows)
         self._write_wills(rows)
-        for audience in self._journal.audiences.take_idle():
-            rows["audience_drop"].append((audience.id,))
+        for audience_id in self._journal.audiences.take_idle():
+            rows["audience_drop"].append((audience_id,))
+        rows["session_put"].sort(key=_has_name)  # who gives a name up goes before who takes it
         self._clear()
-        return [(name, rows[name]) for name in ORDER if name in rows]
+        return [(name, rows[name]) for name in ORDER if rows[name]]
+
+    def begin_again(self, position: int) -> None:
+        """After a restart: what is sent from now on comes after all that was sent before."""
+        self._place = position << PLACES
 
     def page(self, session: Session, rows: list[Row]) -> list[Outgoing]:
         """Messages that the store has read for a session. Those of several sessions are shared."""
         known = self._read
-        if len(known) > MOST_READ:
+        if len(known) > MOST_READ or self._read_size > MOST_READ_SIZE:
             known.clear()
+            self._read_size = 0
         page: list[Outgoing] = []
         for number, audience, *fields in rows:
             publication = known.get(number)
             if publication is None:
                 publication = known[number] = self.publication(*fields)
                 publication.number = number
+                self._read_size += publication.size
             subscription = self._matched(session, audience, publication)
             page.append((publication, subscription, granted(publication, subscription)))
         return page
@@ -386,6 +396,10 @@ class Changes:
 
 
 NOTHING: dict[Any, None] = {}
+
+
+def _has_name(row: Row) -> bool:
+    return row[1] is not None
 
 
 def _joined(identifiers: tuple[int, ...]) -> str:

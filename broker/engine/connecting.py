@@ -169,6 +169,9 @@ class Connecting:
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
                 why="an empty client id needs clean session 1, and MQTT 3.1.1",
             )
+        if self._journal is not None and not self._journal.fits(packet.client_id):
+            why = f"a client id of more than {self._journal.longest_name} bytes cannot be stored"
+            return Verdict(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, why=why)
         if packet.will is not None:
             fault = self._will_fault(packet.will)
             if fault is not None:

@@ -44,7 +44,7 @@ class Estate:
             self._journal.end(session)
             return
         session.client_id = ""  # the name is free for the client's next session
-        record.touch(session)
+        self._journal.write_soon(session)
         if record.is_cold:
             self._journal.resume(session, self._go_on)
         else:
@@ -54,7 +54,7 @@ class Estate:
         self._bequeath(self._session)
         self._journal.read_on(self._session, self._take)
 
-    def _take(self, page: list[Outgoing], is_last: bool) -> None:
+    def _take(self, page: list[Outgoing]) -> None:
         session = self._session
         record = session.record
         assert record is not None
@@ -62,8 +62,7 @@ class Estate:
         self._bequeath(session)
         if page:
             record.take(session, page[-1][0].number)
-        if is_last:
+            self._journal.read_on(session, self._take)
+        else:
             record.behind = 0
             self._journal.end(session)
-        else:
-            self._journal.read_on(session, self._take)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from broker.engine.audiences import Audiences
 from broker.engine.changes import Changes
 from broker.engine.durability import Level
-from broker.session.backlog import OVERHEAD
 from broker.session.record import Record
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ class Journal:
         self.figures = Figures()
         self.store = durability.store
         self.highest = self.levels.highest  # of sessions and subscriptions, which carry every topic
+        self.longest_name = 0  # bytes; 0: of any length
         self.next_number = 1  # of a message
         self.next_session = 1
         self.position = 1  # of the batch that is being gathered
@@ -126,6 +126,7 @@ class Journal:
         self._changes = Changes(self)
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
+        self._questions: list[Callable[[], None]] = []
         self._synced = False
         self._size = self._sent_size = 0  # bytes gathered, and with the store
         self._sent: deque[Sent] = deque()
@@ -140,8 +141,13 @@ class Journal:
         """
         self.committed, self.next_number, self.next_session, self.audiences.next_id, *times = meta
         self.position = self.committed + 1
+        self._changes.begin_again(self.position)
         store_time, wall_time = times
         self.timeline.begin(store_time, wall_time, now)
+
+    def fits(self, name: str) -> bool:
+        """Whether the store can find something by this client id, filter or topic."""
+        return not self.longest_name or len(name.encode()) <= self.longest_name
 
     def hold(self, audience: Audience) -> None:
         """The store has messages for this audience."""
@@ -288,6 +294,11 @@ class Journal:
         session.record.touch(session)
         self._changes.urgent[session] = None
 
+    def write_soon(self, session: Session) -> None:
+        """Write the session with the next batch, whatever it is for."""
+        self._changes.urgent[session] = None
+        self._schedule()
+
     def end(self, session: Session) -> None:
         """The session is over: nothing of it is kept."""
         record = session.record
@@ -324,8 +335,24 @@ class Journal:
     def load(self, session: Session) -> object:
         """See Shelf."""
         token = object()
-        self.read_on(session, lambda page, is_last: session.arrived(token, page, is_last))
+        self.read_on(session, lambda page: session.arrived(token, page))
         return token
+
+    def read_on(self, session: Session, take: Callable[[list[Outgoing]], None]) -> None:
+        """Read the next page of what waits for a session; an empty one is the last."""
+        record = session.record
+        assert record is not None
+
+        def ask() -> None:
+            if self._changes.messages:
+                self._seal()
+            record.count_anew()
+            question = (record.id, record.loaded, PAGE, PAGE_SIZE)
+            self.store.ask(
+                "backlog", question, lambda rows: take(self._changes.page(session, rows))
+            )
+
+        self._ask(ask)
 
     def resume(self, session: Session, go_on: Callable[[], None]) -> None:
         """Read what was in flight before a restart, then `go_on`."""
@@ -339,20 +366,6 @@ class Journal:
 
         self.store.ask("resume", (record.id,), restored)
 
-    def read_on(self, session: Session, take: Callable[[list[Outgoing], bool], None]) -> None:
-        """Read the next page of what waits for a session; True with the last one."""
-        record = session.record
-        assert record is not None
-
-        def arrived(rows: list[tuple[Any, ...]]) -> None:
-            page = self._changes.page(session, rows)
-            size = sum(each[0].size + OVERHEAD for each in page)
-            take(page, len(page) < PAGE and size < PAGE_SIZE // 2)
-
-        if self._changes.messages:
-            self._seal()
-        self.store.ask("backlog", (record.id, record.loaded, PAGE, PAGE_SIZE), arrived)
-
     def trim(self, session: Session) -> object:
         """See Shelf."""
         record, bounds = session.record, session.bounds
@@ -365,9 +378,13 @@ class Journal:
             cursor, dropped, _, expired, left, left_size = value
             session.trimmed(token, cursor, dropped, expired, left, left_size)
 
-        now = self.timeline.stored(self._clock.now)
-        self._seal(everything=True)
-        self.store.ask("trim", (record.id, mode, *most, now), trimmed)
+        def ask() -> None:
+            self._seal(everything=True)
+            record.count_anew()
+            now = self.timeline.stored(self._clock.now)
+            self.store.ask("trim", (record.id, mode, *most, now), trimmed)
+
+        self._ask(ask)
         return token
 
     def full(self, session: Session) -> None:
@@ -383,7 +400,9 @@ class Journal:
         """All retained messages for a new subscription have been sent."""
         subscription.replaying = False
         record = subscription.session.record
-        if record is not None:
+        held = subscription.session.subscriptions or {}
+        is_held = held.get(subscription.filter) is subscription  # and not replaced or removed
+        if record is not None and is_held:
             self._changes.subscriptions[record.id, subscription.filter] = subscription
             self._schedule()
 
@@ -391,15 +410,29 @@ class Journal:
         self, name: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]
     ) -> None:
         """Ask the store about retained messages; the answer counts in all of them until now."""
-        if self._changes.retained:
-            self._seal()
-        self.store.ask(name, arguments, answer)
+
+        def ask() -> None:
+            if self._changes.retained:
+                self._seal()
+            self.store.ask(name, arguments, answer)
+
+        self._ask(ask)
+
+    def _ask(self, ask: Callable[[], None]) -> None:
+        """Ask at the end of the turn: in the middle of one, a batch would tell half of what a
+        packet does.
+        """
+        self._questions.append(ask)
+        self._schedule()
 
     # -- what the store and the shell report ------------------------------------------------------
 
     def turn(self) -> None:
         """The loop turn ends: commit, if the store is free and somebody waits."""
         self._is_scheduled = False
+        questions, self._questions = self._questions, []
+        for ask in questions:
+            ask()
         if not self._has_content:
             return
         if self._due is None:

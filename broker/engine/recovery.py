@@ -50,6 +50,7 @@ class Recovery:
     def restore(self, opened: Mapping[str, Any]) -> None:
         """Take over everything: the keys are those of docs/internals.md."""
         self._journal.begin_again(opened["meta"], self._clock.now)
+        self._journal.longest_name = opened.get("longest_name", 0)
         for row in opened["sessions"]:
             self._restore_session(row)
         for row in opened["subscriptions"]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SPARE_EXPIRIES = 64  # of messages that were replaced; so many may stay in the order
 PAGE, PAGE_SIZE = 500, 262_144  # messages and bytes that are read at once
+LARGE = 1_048_576  # so many bytes below the limit count as full
 COUNT_AGAIN = 1.0  # seconds between two questions how much the store holds
 
 
@@ -36,11 +37,13 @@ class Retention:
         "_clock",
         "_count_at",
         "_expiries",
+        "_is_counting",
         "_journal",
         "_max_messages",
         "_max_size",
         "_messages",
         "_paged",
+        "_was_full",
         "_window",
         "size",
         "stored",
@@ -65,6 +68,7 @@ class Retention:
         self.size = 0
         self._paged = False  # what is stored is not in memory
         self._count_at = 0.0
+        self._is_counting = self._was_full = False
         # What the store alone holds, as it said last, and what came since: too much, if anything.
         self.stored = self.stored_size = 0
 
@@ -98,12 +102,14 @@ class Retention:
         """Whether the message can be stored, or erases one; what has expired makes room."""
         if not publication.payload:
             return True
+        if self._journal is not None and not self._journal.fits(publication.topic):
+            return False
         self._forget_expired()
         old = self._messages.get(publication.topic)
         freed = 0 if old is None else old.size
         if self.size + self.stored_size - freed + publication.size > self._max_size:
-            return self._is_counting()
-        return old is not None or len(self) < self._max_messages or self._is_counting()
+            return self._may_have_room()
+        return old is not None or len(self) < self._max_messages or self._may_have_room()
 
     def replay(self, subscription: Subscription) -> Iterator[Outgoing | None]:
         """The messages that match a new subscription, looked for when the first one is asked for
@@ -158,22 +164,26 @@ class Retention:
             self.stored += 1
             self.stored_size += publication.size
 
-    def _is_counting(self) -> bool:
-        """What only the store holds is estimated, and too high: ask, and believe there is room
-        until it has answered.
+    def _may_have_room(self) -> bool:
+        """What only the store holds is estimated, and too high, as a message that replaces another
+        counts as a new one: ask, and believe there is room until the answer has said that there is
+        none.
         """
         if not self._paged or self._journal is None:
             return False
         now = self._clock.now
-        if now < self._count_at:
-            return False
-        self._count_at = now + COUNT_AGAIN
-        now = self._journal.timeline.stored(now)
-        self._journal.ask_retained("retained_totals", (now,), self._counted)
-        return True
+        if not self._is_counting and now >= self._count_at:
+            self._is_counting = True
+            now = self._journal.timeline.stored(now)
+            self._journal.ask_retained("retained_totals", (now,), self._counted)
+        return self._is_counting or not self._was_full
 
     def _counted(self, totals: tuple[int, int]) -> None:
         self.stored, self.stored_size = totals
+        self._is_counting = False
+        self._count_at = self._clock.now + COUNT_AGAIN
+        is_large = self.size + self.stored_size >= self._max_size - LARGE
+        self._was_full = is_large or len(self) >= self._max_messages
 
     def _note_expiry(self, when: float, topic: str) -> None:
         expiries = self._expiries

@@ -142,6 +142,8 @@ class Subscribing:
             return ReasonCode.QUOTA_EXCEEDED
         if session.record is not None and self._journal is not None and self._journal.refuses:
             return ReasonCode.QUOTA_EXCEEDED  # it could not be stored
+        if self._journal is not None and not self._journal.fits(wanted):
+            return ReasonCode.TOPIC_FILTER_INVALID
         if self._authorizer is None:
             return None
         client = Client(connection.client_id, connection.username, connection.origin.address)

@@ -83,6 +83,10 @@ class Record:
             self.is_dirty = True
             self.shelf.touch(session)
 
+    def count_anew(self) -> None:
+        """The store is asked what waits: what comes from now on is not in its answer."""
+        self.since = self.since_size = 0
+
     def add_behind(self, size: int) -> None:
         """One more message waits in the store."""
         self.behind += 1

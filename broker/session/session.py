@@ -340,8 +340,8 @@ class Session:
             self._inflight.restore(published, released)
         self._received = set(received) or None
 
-    def arrived(self, token: object, page: list[Outgoing], is_last: bool) -> None:
-        """A page of what waits has been read; `is_last`: there was no more."""
+    def arrived(self, token: object, page: list[Outgoing]) -> None:
+        """A page of what waits has been read; an empty one says that there is no more."""
         record, carrier = self.record, self.carrier
         if record is None or record.loading is not token or carrier is None:
             return
@@ -350,7 +350,7 @@ class Session:
         for outgoing in page:
             backlog.push(outgoing)
             record.loaded = outgoing[0].number
-        if is_last:
+        if not page:
             record.behind, record.behind_size = record.since, record.since_size
         else:
             record.behind = max(1, record.behind - len(page))
@@ -608,7 +608,6 @@ class Session:
 
     def _trim(self, record: Record) -> None:
         if record.trimming is None:
-            record.since = record.since_size = 0
             record.loading = None
             record.trimming = record.shelf.trim(self)
 
@@ -624,7 +623,6 @@ class Session:
         if self._bounds.makes_room and self._needs_trimming(record):
             self._trim(record)
             return
-        record.since = record.since_size = 0
         record.loading = record.shelf.load(self)
 
     def _needs_trimming(self, record: Record) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
-from broker.storage.files import free_name, switch, sync
+from broker.storage.files import free_name, switch, sync, waiting_restore
 from broker.storage.tables import REVISION, metadata
 
 if TYPE_CHECKING:
@@ -58,11 +58,6 @@ def restore(path: Path, backup: Path, stamp: str) -> str:
         f"The broker is running. It takes the backup when it is started the next time: restart it, "
         f"or delete {waiting} if you have changed your mind."
     )
-
-
-def waiting_restore(path: Path) -> Path:
-    """Where a backup waits for the broker's next start."""
-    return path.with_name(f"{path.name}.restore")
 
 
 def take_waiting_restore(path: Path, stamp: str) -> str | None:

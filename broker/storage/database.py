@@ -48,6 +48,7 @@ class Database(Protocol):
     """One connection to SQLite or PostgreSQL, made when it is needed and made again when lost."""
 
     dialect: Dialect
+    longest_name: int  # bytes of a client id, filter or topic that an index takes; 0 = any
 
     @property
     def read_only(self) -> bool:
@@ -71,6 +72,9 @@ class Database(Protocol):
 
     def set_aside(self, stamp: str) -> str:
         """Make room for an empty one; where it is now. Raises CannotOpen where that is no way."""
+
+    def take_restore(self, stamp: str) -> str | None:
+        """Put a backup in place that waits for the start; a sentence, None if there is none."""
 
     def salvage(self, salvage: Salvage, stamp: str) -> Any:
         """Have it replaced by what can be read of it; what `salvage` returns."""

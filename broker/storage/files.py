@@ -45,3 +45,8 @@ def _give_other_name(path: Path, name: Path) -> None:
         name.hardlink_to(path)
     except OSError:
         path.rename(name)
+
+
+def waiting_restore(path: Path) -> Path:
+    """Where a backup waits for the broker's next start."""
+    return path.with_name(f"{path.name}.restore")

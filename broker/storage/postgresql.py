@@ -56,6 +56,8 @@ HOPELESS = ("authentication failed", "does not exist", "pg_hba.conf", "permissio
 class PostgreSQLDatabase:
     """The database at `url`."""
 
+    longest_name = 2_600  # an entry of a B-tree has at most 2,704 bytes
+
     __slots__ = ("_connection", "_engine", "_version", "_was_open", "dialect", "read_only")
 
     def __init__(self, url: str) -> None:
@@ -100,6 +102,10 @@ class PostgreSQLDatabase:
     def prepare(self, synced: bool) -> None:
         if not synced:
             self.connection.exec_driver_sql("SET LOCAL synchronous_commit=off")
+
+    def take_restore(self, stamp: str) -> str | None:  # noqa: ARG002 - see Database
+        """pg_restore is the tool."""
+        return None
 
     def explain(self, error: Exception) -> Exception:
         return explained(error) or error

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PATIENCE = 10.0  # seconds a stop waits for the last commits, and again for the end of the process
+TROUBLED_PATIENCE = 1.0  # ... for commits, while there is trouble that only a person may end
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a store process is started again
 COMMAND = (sys.executable, "-m", "broker.storage")
 CLOSE = encode(("close",))
@@ -74,7 +75,7 @@ class StoreProcess:
         self.pending_bytes = 0  # submitted and not reported as committed
         self._loop = loop
         self._command = command or COMMAND
-        self._open_frame = encode(("open", config))
+        self._config = config
         self._turns = itertools.count(1)
         self._batches: deque[Batch] = deque()
         self._questions: dict[int, Question] = {}
@@ -132,7 +133,8 @@ class StoreProcess:
         A process that needs more than `patience` seconds for one of these is killed: what it has
         not committed was not acknowledged.
         """
-        settled = await happens(self._settled, patience)
+        wait = min(patience, TROUBLED_PATIENCE) if self._trouble else patience
+        settled = await happens(self._settled, wait)
         self._is_stopping = True
         if self._restart is not None:
             self._restart.cancel()
@@ -165,7 +167,7 @@ class StoreProcess:
         child = Child(self._loop, self._command, self)
         self._child = child
         self._gone.clear()
-        child.send(self._open_frame)
+        child.send(encode(("open", {**self._config, "first": self._opening is not None})))
 
     def lost(self) -> None:
         """The child's stream has ended: nothing more comes from it, though it may still live."""

@@ -61,6 +61,7 @@ class Reader:
             "backlog": self._backlog,
             "resume": self._resume,
             "retained": self._retained,
+            "retained_totals": self._retained_totals,
             "trim": self._trim,
         }
 
@@ -152,6 +153,12 @@ class Reader:
             chunk += chunk[-1:] * (TOPICS_AT_ONCE - len(chunk))
             names = {f"topic_{index}": topic for index, topic in enumerate(chunk)}
             yield from self._ask("retained", now=now, **names)
+
+    def _retained_totals(self, now: float) -> tuple[int, int]:
+        """How many there are, and their bytes, without those that have expired: they go."""
+        self._delete("expired_retained", now=now)
+        ((count, size),) = self._ask("retained_totals")
+        return int(count), int(size)
 
     # -- too much waits ---------------------------------------------------------------------------
 
@@ -278,6 +285,8 @@ def statements() -> dict[str, Any]:
         .where(retained.c.topic.in_([bindparam(f"topic_{n}") for n in range(TOPICS_AT_ONCE)]))
         .where(or_(retained.c.expires_at.is_(None), retained.c.expires_at > bindparam("now")))
         .order_by(retained.c.topic),
+        "expired_retained": delete(retained).where(retained.c.expires_at <= bindparam("now")),
+        "retained_totals": select(func.count(), func.coalesce(func.sum(retained.c.size), 0)),
         "cursor": select(session.c.cursor).where(session.c.id == bindparam("session")),
         "waiting": select(func.count(), func.coalesce(func.sum(message.c.size), 0))
         .select_from(message)

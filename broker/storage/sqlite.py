@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from broker.storage.database import AWAY, FULL, LOCKED, READ_ONLY, CannotOpen, Damaged, Trouble
+from broker.storage.files import waiting_restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ BROKEN = {
 
 class SQLiteDatabase:
     """The file at `path`, kept below `max_size` bytes (0: as large as the disk)."""
+
+    longest_name = 0
 
     __slots__ = (
         "_connection",
@@ -157,6 +160,13 @@ class SQLiteDatabase:
             level = "FULL" if synced else "NORMAL"
             self._run(f"PRAGMA synchronous={level}")
             self._synced = synced
+
+    def take_restore(self, stamp: str) -> str | None:
+        if not waiting_restore(self.path).exists():
+            return None
+        from broker.storage.backup import take_waiting_restore  # noqa: PLC0415 - rarely needed
+
+        return take_waiting_restore(self.path, stamp)
 
     def explain(self, error: Exception) -> Exception:
         return explained(getattr(error, "orig", error)) or error
@@ -301,7 +311,7 @@ def sync_folder(path: Path) -> None:
 def size_of(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from broker.storage import opening
 from broker.storage.database import READ_ONLY, CannotOpen, Damaged, Trouble, transaction
@@ -51,9 +52,13 @@ class Store:
 
     # -- opening ----------------------------------------------------------------------------------
 
-    def open(self) -> dict[str, Any]:
-        """What the broker has to know. Raises CannotOpen or Trouble."""
+    def open(self, first: bool = True) -> dict[str, Any]:
+        """What the broker has to know; `first`: it knows nothing yet. Raises CannotOpen or
+        Trouble.
+        """
         self._database.lock()
+        if first and (restored := self._database.take_restore(stamp())) is not None:
+            self._alarms.append(restored)
         for _ in range(SALVAGES):
             try:
                 return self._open()
@@ -78,7 +83,11 @@ class Store:
             self._mark()
         except Trouble as trouble:  # to read is better than nothing
             self.trouble = trouble
-        return opened | {"alarms": self.take_alarms(), "database": self._database.name()}
+        return opened | {
+            "alarms": self.take_alarms(),
+            "database": self._database.name(),
+            "longest_name": self._database.longest_name,
+        }
 
     def _bring_up_to_date(self) -> None:
         with transaction(self._database) as connection:
@@ -119,12 +128,23 @@ class Store:
         if not self._marked:
             self._mark()
         self._position = None
-        with transaction(self._database, synced=synced) as connection:
-            count = self._writer.apply(connection, changes)
+        try:
+            with transaction(self._database, synced=synced) as connection:
+                count = self._writer.apply(connection, changes)
+        except DBAPIError as error:  # a fault of ours; it must not stand in the way for ever
+            count = self._apply_what_works(synced, changes, error)
         self._writer.committed()
         self._position = position
         self.trouble = self._database.room()
         return time.perf_counter() - begun, count
+
+    def _apply_what_works(self, synced: bool, changes: Operations, error: DBAPIError) -> int:
+        """A batch with a row that the database refuses: all the other rows."""
+        with transaction(self._database, synced=synced) as connection:
+            count, refused = self._writer.apply_row_by_row(connection, changes)
+        names = ", ".join(sorted({name for name, _ in refused}))
+        self._alarms.append(REFUSED.format(len(refused), names, str(error.orig).strip()))
+        return count
 
     def _known_position(self) -> int:
         if self._position is None:
@@ -200,6 +220,10 @@ LOG_MISSING = (
     "the write-ahead log is missing beside a database that was not closed properly: what was "
     "stored last before the crash may be lost. Never copy or delete one of the two files alone; "
     "heliograph store backup copies them properly"
+)
+REFUSED = (
+    "the database has refused {} rows ({}): {}. They are lost, everything else is stored. This is "
+    "a defect of Heliograph: please report it"
 )
 NEWER = (
     "the database was written by a newer release of Heliograph. It is now {}, and the broker has "

@@ -45,7 +45,8 @@ session = Table(
     "session",
     metadata,
     Column("id", NUMBER, primary_key=True, autoincrement=False),
-    Column("client_id", BYTEWISE, nullable=False, unique=True),
+    # NULL: the session has ended, but what it leaves to others has not been given to all of them.
+    Column("client_id", BYTEWISE, unique=True),
     Column("username", Text),
     Column("expiry_interval", BigInteger, nullable=False),
     Column("expires_at", INSTANT),
@@ -100,7 +101,6 @@ Index(
     message.c.audience,
     message.c.expires_at,
     sqlite_where=_EXPIRES,  # a message that never expires costs nothing here
-    postgresql_where=_EXPIRES,
 )
 
 inflight = Table(

@@ -123,7 +123,7 @@ class Worker:
         assert name == "open", name
         window = config["retained_window"]
         self._store = Store(make_database(config), window, self._salvage)
-        opened = self._insist(self._store.open)
+        opened = self._insist(lambda: self._store.open(config.get("first", True)))
         self._pipe.send("opened", opened)
         self._say_state()
 
@@ -151,6 +151,8 @@ class Worker:
     def _on_batch(self, position: int, synced: bool, operations: Any) -> None:
         seconds, rows = self._insist(lambda: self._store.apply(position, synced, operations))
         self._pipe.send("committed", position, seconds, rows)
+        for text in self._store.take_alarms():
+            self._pipe.send("alarm", text)
         self._say_state()
 
     def _on_ask(self, question_id: int, name: str, arguments: tuple[Any, ...]) -> None:

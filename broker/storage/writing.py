@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, literal_column, select, update
+from sqlalchemy.exc import DBAPIError
 
 from broker.storage import tables
-from broker.storage.database import Statement
+from broker.storage.database import Statement, driver_errors
 from broker.storage.statements import maker_for
 
 if TYPE_CHECKING:
@@ -56,6 +57,29 @@ class Writer:
         self._left_over = self._sweep_some(connection, sweeps)
         self._finished = ()
         return count
+
+    def apply_row_by_row(
+        self, connection: Connection, changes: Operations
+    ) -> tuple[int, list[tuple[str, Row]]]:
+        """As `apply`, without what the database refuses; how many rows there were, and those."""
+        refused: list[tuple[str, Row]] = []
+        accepted: Operations = []
+        for name, rows in changes:
+            good = [row for row in rows if self._is_accepted(connection, name, row)]
+            refused += [(name, row) for row in rows if row not in good]
+            accepted.append((name, good))
+        sweeps = [(name, rows) for name, rows in accepted if name in SWEEPS]
+        self.apply(connection, sweeps)
+        return sum(len(rows) for _, rows in accepted), refused
+
+    def _is_accepted(self, connection: Connection, name: str, row: Row) -> bool:
+        try:
+            with connection.begin_nested():
+                for run in self._operations[name]:
+                    run(connection, [row])
+        except (DBAPIError, driver_errors(connection.dialect)):
+            return False
+        return True
 
     def committed(self) -> None:
         """The last `apply` or `sweep` is committed."""
@@ -107,6 +131,7 @@ def operations(make: Maker) -> dict[str, list[Run]]:
         "session_put": [make.put(tables.session)],
         "session_cursor": [make.each(put_cursor())],
         "session_drop": [
+            make.each(drop_singles()),
             make.drop(tables.session, "id"),
             *(make.drop(table, "session") for table in OF_A_SESSION),
         ],
@@ -132,6 +157,13 @@ def put_meta() -> Any:
     """`clean` is not the broker's: it stays as it is. The row is there since the store is open."""
     columns = [each.name for each in tables.meta.c if each.name not in {"id", "clean"}]
     return update(tables.meta).values({name: bindparam(f"new_{name}") for name in columns})
+
+
+def drop_singles() -> Any:
+    """Messages that were for one session alone, of a session that ends."""
+    its_own = select(tables.inflight.c.number).where(tables.inflight.c.session == bindparam("id"))
+    message = tables.message
+    return delete(message).where(message.c.audience.is_(None), message.c.number.in_(its_own))
 
 
 def put_cursor() -> Any:

@@ -26,7 +26,7 @@ def upgrade() -> None:
     op.create_table(
         "session",
         Column("id", NUMBER, primary_key=True, autoincrement=False),
-        Column("client_id", BYTEWISE, nullable=False, unique=True),
+        Column("client_id", BYTEWISE, unique=True),
         Column("username", Text),
         Column("expiry_interval", BigInteger, nullable=False),
         Column("expires_at", INSTANT),
@@ -111,6 +111,5 @@ def upgrade() -> None:
         "message",
         ["audience", "expires_at"],
         sqlite_where=text("expires_at IS NOT NULL"),
-        postgresql_where=text("expires_at IS NOT NULL"),
     )
     op.create_index("retained_size", "retained", ["size"])
