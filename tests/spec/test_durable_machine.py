@@ -1,11 +1,11 @@
-"""The promise of the store, whatever happens: hypothesis drives a publisher and several subscribers,
-the store commits when it likes, links break, and now and then the broker and its store end without
-warning and are started again.
+"""The promise of the store, whatever happens: hypothesis drives a publisher and several
+subscribers, the store commits when it likes, links break, and now and then the broker and its store
+end without warning and are started again.
 
 - What was acknowledged, and addressed to a session that stands, arrives: QoS 2 exactly once, QoS 1
   at least once; of a shared subscription at one of its members.
 - First deliveries keep the order of their topic and QoS.
-- A session whose SUBACK has been seen, and a QoS 2 exchange that was acknowledged, is not forgotten.
+- A session whose SUBACK has been seen, and a QoS 2 exchange that was acknowledged, stand.
 - When all is delivered and acknowledged, the store holds nothing more of it.
 """
 
@@ -58,6 +58,7 @@ class Peer:
         self.version = 4 if name == "old" else 5
         self.link: MemoryClient | None = None
         self.subscribed = False  # as far as it knows
+        self.subscribing = 0  # the packet id of a SUBSCRIBE whose SUBACK is awaited
         self.expected: set[int] = set()  # numbers of messages that it must get in the end
         self.copies: Counter[int] = Counter()
         self.order: dict[tuple[str, int], list[int]] = {}
@@ -73,7 +74,7 @@ class Peer:
             elif isinstance(packet, Pubrel):
                 self.held.discard(packet.packet_id)
                 self.answers.append(Pubcomp(packet.packet_id))
-            elif isinstance(packet, Suback):
+            elif isinstance(packet, Suback) and packet.packet_id == self.subscribing:
                 self.subscribed = True
 
     def _got(self, publish: Publish) -> None:
@@ -102,6 +103,7 @@ class Peer:
     def part(self) -> None:
         """The connection is gone, and what was to be answered on it."""
         self.link = None
+        self.subscribing = 0
         self.answers.clear()
 
     def begin_anew(self) -> None:
@@ -224,7 +226,7 @@ class DurableMachine(RuleBasedStateMachine):
 
     @rule(name=names, clean_start=st.sampled_from((False, False, False, True)))
     def connect(self, name: str, clean_start: bool) -> None:
-        """Connect, perhaps over an older connection, and subscribe if that is not known to stand."""
+        """Connect, perhaps over an older connection, and subscribe if that is in doubt."""
         peer = self.peers[name]
         peer.look()
         clean_start = clean_start or name == "brief"
@@ -251,7 +253,9 @@ class DurableMachine(RuleBasedStateMachine):
     def subscribe(self, name: str) -> None:
         peer = self.peers[name]
         if peer.link is not None:
-            peer.link.send(Subscribe(1, [SubscriptionRequest(*FILTERS[name])]))
+            peer.subscribing = peer.link.next_id()
+            request = SubscriptionRequest(*FILTERS[name])
+            peer.link.send(Subscribe(peer.subscribing, [request]))
             self._look()
 
     @rule(name=names)
@@ -264,12 +268,11 @@ class DurableMachine(RuleBasedStateMachine):
         unsure = {int(each.payload) for each in self.unconfirmed.values()}
         peer.look()
         peer.subscribed = False
+        peer.subscribing = 0
         peer.expected -= unsure
         if name in MEMBERS:
             self.group -= unsure
-        peer.link.send(Unsubscribe(2, [FILTERS[name][0]]))
-        # a SUBACK that was on its way is no news any more
-        peer.link.received = [each for each in peer.link.received if not isinstance(each, Suback)]
+        peer.link.send(Unsubscribe(peer.link.next_id(), [FILTERS[name][0]]))
         self._look()
 
     def _session_ends(self, peer: Peer) -> None:
