@@ -229,6 +229,7 @@ def test_a_session_expires_by_the_clock_on_the_wall(broker: BrokerProcess) -> No
     kill_all(broker)
     change(broker, "UPDATE meta SET wall_time = wall_time - 90")  # it was away so long
     broker.start()
+    wait_for_rows(broker, "SELECT client_id FROM session", [("long",)])
     with Peer.of(broker) as peer:
         assert not connect(peer, "short").session_present
     assert take_everything(broker, "long", "work") == [b"hello"]
