@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FEW = 4096  # audiences that may be known without being looked through
 
 MemberKey: TypeAlias = tuple[int, int, bool, tuple[int, ...], str, str]
+Key: TypeAlias = tuple[MemberKey, ...]
 
 
 class Audience:
@@ -25,11 +26,12 @@ class Audience:
     holds (None: it holds none); `is_stored` says whether the store knows the members.
     """
 
-    __slots__ = ("highest", "id", "is_stored", "is_touched", "lowest", "members")
+    __slots__ = ("highest", "id", "is_stored", "is_touched", "key", "lowest", "members")
 
-    def __init__(self, number: int, members: dict[int, Subscription]) -> None:
+    def __init__(self, number: int, key: Key, members: Iterable[Subscription]) -> None:
         self.id = number
-        self.members = members
+        self.key = key  # what makes it the same as another one
+        self.members = {each[0]: member for each, member in zip(key, members, strict=True)}
         self.is_stored = False
         self.is_touched = False  # on the journal's list to be looked at
         self.lowest: int | None = None
@@ -48,7 +50,7 @@ class Audience:
 def finished(session: Session, latest: int) -> int:
     """The number up to which a session is through with everything that was ever for it."""
     record = session.record
-    if record is None:
+    if record is None or record.is_over:
         return latest
     if record.is_cold:
         return record.cold_finished
@@ -64,7 +66,7 @@ class Audiences:
 
     def __init__(self) -> None:
         self.by_id: dict[int, Audience] = {}
-        self._by_members: dict[tuple[MemberKey, ...], Audience] = {}
+        self._by_members: dict[Key, Audience] = {}
         self._look_at = FEW
         self.next_id = 1
 
@@ -78,8 +80,7 @@ class Audiences:
         key = tuple(_key(each) for each in members)
         audience = self._by_members.get(key)
         if audience is None:
-            by_session = {kept[0]: each for kept, each in zip(key, members, strict=True)}
-            audience = self._by_members[key] = Audience(self.next_id, by_session)
+            audience = self._by_members[key] = Audience(self.next_id, key, members)
             self.by_id[audience.id] = audience
             self.next_id += 1
         return audience
@@ -87,9 +88,7 @@ class Audiences:
     def restore(self, number: int, members: list[Subscription]) -> Audience:
         """Put back an audience that the store knows."""
         key = tuple(_key(each) for each in members)
-        audience = Audience(
-            number, {kept[0]: each for kept, each in zip(key, members, strict=True)}
-        )
+        audience = Audience(number, key, members)
         audience.is_stored = True
         self.by_id[number] = audience
         self._by_members[key] = audience
@@ -98,6 +97,7 @@ class Audiences:
     def forget(self, audience: Audience) -> None:
         """Forget an audience that nobody is left in."""
         self.by_id.pop(audience.id, None)
+        self._by_members.pop(audience.key, None)
 
     def take_idle(self) -> list[int]:
         """Forget the audiences without stored messages, when there are many, and return the ids of

@@ -60,6 +60,7 @@ class Changes:
         self._place = 0  # of the last packet in flight, in the order of sending
         self._read: dict[int, Publication] = {}  # messages by number, for the next session
         self._read_size = 0
+        self.written_wills: set[str] = set()  # the clients whose will the store has
         self.sessions: list[Session] = []  # that have changed at all
         self._clear()
 
@@ -156,7 +157,8 @@ class Changes:
                 released.append(packet_id)
                 record.inflight[packet_id] = 0
                 continue
-            if message[0] is None:  # the message itself could not be salvaged
+            if message[0] is None:  # the client had it, or it could not be salvaged
+                record.inflight[packet_id] = number
                 continue
             publication = self.publication(*message)
             publication.number = number if audience is not None else -number
@@ -375,7 +377,9 @@ class Changes:
         for client_id, entry in self.wills.items():
             if entry is None:
                 rows["will_drop"].append((client_id,))
+                self.written_wills.discard(client_id)
                 continue
+            self.written_wills.add(client_id)
             will, username, due_at = entry
             rows["will_put"].append(
                 (

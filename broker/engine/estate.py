@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Estate:
     """Ends one session in the store, as soon as nothing of it is left to be given to others."""
 
-    __slots__ = ("_bequeath", "_journal", "_session", "_traffic")
+    __slots__ = ("_bequeath", "_is_shared", "_journal", "_session", "_traffic")
 
     def __init__(
         self,
@@ -31,17 +31,18 @@ class Estate:
         self._journal = journal
         self._traffic = traffic
         self._bequeath = bequeath
+        subscriptions = (session.subscriptions or {}).values()
+        self._is_shared = any(each.share_name for each in subscriptions)
 
     def settle(self) -> None:
-        """Give on what is in memory, then what is in the store, then forget the session."""
+        """Give on what is in memory, then what is in the store, then forget the session. What was
+        in flight before a restart must be read even if it is for nobody else: some of it is stored
+        for this session alone, and must go with it.
+        """
         session, record = self._session, self._session.record
         assert record is not None
-        is_shared = any(each.share_name for each in (session.subscriptions or {}).values())
-        if not is_shared or not (record.behind or record.is_cold):
-            self._traffic.lose("session_ended", record.behind)
-            record.behind = 0
-            self._bequeath(session)
-            self._journal.end(session)
+        if not record.is_cold and not (self._is_shared and record.behind):
+            self._end()
             return
         session.client_id = ""  # the name is free for the client's next session
         self._journal.write_soon(session)
@@ -51,8 +52,19 @@ class Estate:
             self._go_on()
 
     def _go_on(self) -> None:
+        if not self._is_shared:
+            self._end()
+            return
         self._bequeath(self._session)
         self._journal.read_on(self._session, self._take)
+
+    def _end(self) -> None:
+        session, record = self._session, self._session.record
+        assert record is not None
+        self._traffic.lose("session_ended", record.behind)
+        record.behind = 0
+        self._bequeath(session)
+        self._journal.end(session)
 
     def _take(self, page: list[Outgoing]) -> None:
         session = self._session
@@ -62,6 +74,7 @@ class Estate:
         self._bequeath(session)
         if page:
             record.take(session, page[-1][0].number)
+            self._journal.write_soon(session)  # with what was given on: nobody gets it twice
             self._journal.read_on(session, self._take)
         else:
             record.behind = 0

@@ -120,8 +120,9 @@ class Sessions:
             timer.cancel()
             self._deadlines.disarm(timer)
         if session.record is not None and session.record.expires_at is not None:
+            assert self._journal is not None
             session.record.expires_at = None
-            session.record.touch(session)
+            self._journal.write_soon(session)  # or a crash would let it expire by the old instant
 
     def end(self, session: Session) -> None:
         """Throw the session away; what it had not begun to receive as a shared subscriber goes to
