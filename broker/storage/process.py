@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PATIENCE = 10.0  # seconds a stop waits for the last commits, and again for the end of the process
-TROUBLED_PATIENCE = 1.0  # ... for commits, while there is trouble that only a person may end
+REFUSED_PATIENCE = 1.0  # ... for commits, while there is trouble that waiting does not end
+LASTING = ("full", "read_only")
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a store process is started again
 COMMAND = (sys.executable, "-m", "broker.storage")
 CLOSE = encode(("close",))
@@ -133,7 +134,7 @@ class StoreProcess:
         A process that needs more than `patience` seconds for one of these is killed: what it has
         not committed was not acknowledged.
         """
-        wait = min(patience, TROUBLED_PATIENCE) if self._trouble else patience
+        wait = min(patience, REFUSED_PATIENCE) if self._trouble in LASTING else patience
         settled = await happens(self._settled, wait)
         self._is_stopping = True
         if self._restart is not None:

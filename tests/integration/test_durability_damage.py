@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -159,22 +160,27 @@ def test_a_second_broker_on_one_folder_leaves_and_harms_nothing(
 
 @pytest.fixture
 def read_only(broker: BrokerProcess) -> Iterator[BrokerProcess]:
-    """Its folder cannot be written to. Permissions do not bind root, mounts do."""
     broker.stop()
-    folder = broker.directory / "data"
+    with frozen(broker.directory / "data"):
+        broker.start()
+        yield broker
+        broker.stop()
+
+
+@contextmanager
+def frozen(folder: Path) -> Iterator[None]:
+    """Nothing in it can be changed. Permissions do not bind root, mounts do."""
     if os.getuid():
         folder.chmod(0o500)
-        database_file(broker).chmod(0o400)
-    else:
-        mount("--bind", folder, folder)
-        mount("-o", "remount,bind,ro", folder)
-    broker.start()
-    yield broker
-    broker.stop()
-    if os.getuid():
+        yield
         folder.chmod(0o700)
-    else:
-        subprocess.run(["umount", folder], check=True, timeout=10)
+        return
+    mount("--bind", folder, folder)
+    try:
+        mount("-o", "remount,bind,ro", folder)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True, timeout=10)
 
 
 def mount(*arguments: str | Path) -> None:
