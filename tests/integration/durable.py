@@ -4,10 +4,12 @@ broker's processes.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sqlite3
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -26,7 +28,7 @@ from tests.crash.victim import end_family, end_of, family
 from tests.integration.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from tests.support.process import BrokerProcess
 
@@ -110,6 +112,17 @@ def take_everything(broker: BrokerProcess, client_id: str, topic: str, qos: int 
         while not payloads or payloads[-1] != b"end":
             payloads += receive(peer, 1)
         return payloads[:-1]
+
+
+@contextmanager
+def stopped(broker: BrokerProcess) -> Iterator[None]:
+    """Its store process does nothing."""
+    _, store = family(broker.pid)
+    os.kill(store, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(store, signal.SIGCONT)
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:
