@@ -57,7 +57,6 @@ class Connecting:
         "_observe",
         "_policy",
         "_reject",
-        "_restart_replays",
         "_sessions",
         "_take_over",
         "_wills",
@@ -76,10 +75,8 @@ class Connecting:
         reject: Callable[[Connection, ProtocolViolation], None],
         observe: Observer,
         journal: Journal | None = None,
-        restart_replays: Callable[[Session], None] | None = None,
     ) -> None:
         self._journal = journal
-        self._restart_replays = restart_replays
         self._policy = policy
         self._sessions = sessions
         self._wills = wills
@@ -250,12 +247,9 @@ class Connecting:
         if packet.clean_start:
             return False
         assert self._journal is not None
-        again = session
 
         def decide() -> None:
             if connection.state is not State.CLOSED:
-                if self._restart_replays is not None and again.carrier is None:
-                    self._restart_replays(again)
                 connection.attempt(lambda: self._decide(connection, packet, verdict, extra))
 
         self._journal.resume(session, decide)

@@ -133,8 +133,9 @@ class Engine:
             self._ending.on_violation,
             observe,
             journal,
-            self._restart_replays,
         )
+        if journal is not None:
+            journal.on_resumed = self._restart_replays
         self.tables = self._tables()
         runs = Runs(self.publishing, self.router, self.traffic, policy.maximum_qos)
         # an authorizer looks at every message: no run may pass it by

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from broker.engine.audiences import Audiences
 from broker.engine.changes import Changes
 from broker.engine.durability import Level
+from broker.engine.timeline import Timeline
 from broker.session.record import Record
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from broker.connection.connection import Connection
     from broker.engine.audiences import Audience
     from broker.engine.deadlines import Deadlines
-    from broker.engine.ports import Durability
+    from broker.engine.ports import Durability, Operations
     from broker.engine.router import Route
     from broker.packets.publication import Publication
     from broker.packets.types import Will
@@ -34,38 +35,11 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "tuple[Connection, list[bytes]]"
 
+WEIGHT = 500  # bytes that a message costs beside its payload until it is written
 MOST_OPEN = 4_194_304  # bytes of messages for which no answer waits that are gathered at most
 HIGH_WATER = 33_554_432  # bytes that are not committed at which publishers are slowed down
 LOW_WATER = 8_388_608  # ... and let go on
 REFUSING = ("full", "read_only")  # troubles that do not end by waiting
-
-
-class Timeline:
-    """Instants as the store keeps them: seconds that go on evenly through restarts and through
-    jumps of the computer's clock. `wall` reads that clock; it is asked for each batch.
-    """
-
-    __slots__ = ("_offset", "wall")
-
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self.wall = wall
-        self._offset = 0.0
-
-    def begin(self, store_time: float, wall_time: float, now: float) -> None:
-        """Go on where the last batch ended: as much later as the clock on the wall says, but never
-        earlier, whatever it says.
-        """
-        wall = self.wall()
-        start = store_time + max(0.0, wall - wall_time) if store_time else wall
-        self._offset = start - now
-
-    def stored(self, instant: float) -> float:
-        """An instant of the engine's clock, for the store."""
-        return instant + self._offset
-
-    def engine(self, stored: float) -> float:
-        """An instant out of the store, on the engine's clock."""
-        return stored - self._offset
 
 
 class Sent:
@@ -113,11 +87,11 @@ class Journal:
         self.store = durability.store
         self.highest = self.levels.highest  # of sessions and subscriptions, which carry every topic
         self.longest_name = 0  # bytes; 0: of any length
-        self.next_number = 1  # of a message
-        self.next_session = 1
-        self.position = 1  # of the batch that is being gathered
+        # of the next message and session, and of the batch that is being gathered
+        self.next_number = self.next_session = self.position = 1
         self.committed = 0
         self.demanded = 0  # the highest level that something since the last answer asks for
+        self.on_resumed: Callable[[Session], None] | None = None  # what was in flight is there
         self.on_work: Callable[[], None] | None = None  # call `turn` at the end of the loop turn
         self.armed_for: int | None = None
         self._clock = clock
@@ -126,6 +100,7 @@ class Journal:
         self._changes = Changes(self)
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
+        self._resuming: dict[Session, Callable[[], None]] = {}
         self._questions: list[Callable[[], None]] = []
         self._synced = False
         self._size = self._sent_size = 0  # bytes gathered, and with the store
@@ -133,6 +108,7 @@ class Journal:
         self._slowed: dict[Connection, None] = {}
         self._is_scheduled = False
         self._due: float | None = None
+        self._look_at_clock = clock.now + CLOCK_PAUSE
         self._is_due = False  # everything is to be written with the next batch
 
     def begin_again(self, meta: tuple[Any, ...], now: float) -> None:
@@ -144,6 +120,8 @@ class Journal:
         self._changes.begin_again(self.position)
         store_time, wall_time = times
         self.timeline.begin(store_time, wall_time, now)
+        self._look_at_clock = now + CLOCK_PAUSE
+        self._deadlines.arm(self)
 
     def fits(self, name: str) -> bool:
         """Whether the store can find something by this client id, filter or topic."""
@@ -178,7 +156,7 @@ class Journal:
             self._wait(connection, frames, Level.RELAXED)  # not before those given earlier
         else:
             connection.send_all(frames)
-        if self.pending > HIGH_WATER:
+        if self.is_behind:
             connection.slow_down(True)
             self._slowed[connection] = None
 
@@ -195,6 +173,11 @@ class Journal:
     def pending(self) -> int:
         """Bytes of messages that are not committed yet."""
         return self._size + self._sent_size
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether too much waits for its commit."""
+        return self.pending > HIGH_WATER
 
     @property
     def refuses(self) -> bool:
@@ -215,7 +198,7 @@ class Journal:
         publication.number = self.next_number
         self.next_number += 1
         self._changes.messages.append((publication, audience))
-        self._size += publication.size
+        self._size += publication.size + WEIGHT
         self.demand(route.level)
         if not self._is_scheduled:
             self._schedule()
@@ -235,7 +218,7 @@ class Journal:
             publication = publication.copy(number)
         publication.number = number
         self._changes.messages.append((publication, audience))
-        self._size += publication.size
+        self._size += publication.size + WEIGHT
         self.demand(level)
         self._schedule()
         return publication
@@ -251,7 +234,9 @@ class Journal:
         """Store (or, with an empty payload, erase) a topic's retained message."""
         replaced = self._changes.retained.get(publication.topic)
         self._changes.retained[publication.topic] = publication
-        self._size += publication.size - (0 if replaced is None else replaced.size)
+        if replaced is not None:
+            self._size -= replaced.size + WEIGHT
+        self._size += publication.size + WEIGHT
         if publication.first & 0x06:  # nobody waits for an answer to QoS 0
             self.demand(level)
         self._schedule()
@@ -268,10 +253,17 @@ class Journal:
         self._changes.wills[client_id] = (will, username, due_at)
         self._schedule()
 
+    def has_will(self, client_id: str) -> None:
+        """The store has a will of this client."""
+        self._changes.written_wills.add(client_id)
+
     def forget_will(self, client_id: str) -> None:
         """A will has been published, or is not to be."""
-        self._changes.wills[client_id] = None
-        self._schedule()
+        if client_id in self._changes.written_wills:
+            self._changes.wills[client_id] = None
+            self._schedule()
+        else:
+            self._changes.wills.pop(client_id, None)
 
     def publication(
         self,
@@ -304,7 +296,9 @@ class Journal:
         record = session.record
         assert record is not None
         self._full.discard(record.id)
-        self._changes.ended.append(record)
+        self._changes.urgent.pop(session, None)
+        if record.row is not None:  # else the store has never heard of it
+            self._changes.ended.append(record)
         record.is_dirty = True  # nobody writes it any more
         record.is_over = True
         self._schedule()
@@ -360,11 +354,17 @@ class Journal:
         assert record is not None
 
         def restored(value: dict[str, list[Any]]) -> None:
+            go_on = self._resuming.pop(session)
             if record.is_cold and not record.is_over:
                 self._changes.restore(session, value["inflight"], value["received"])
+                if self.on_resumed is not None:
+                    self.on_resumed(session)
             go_on()
 
-        self.store.ask("resume", (record.id,), restored)
+        is_asked = session in self._resuming
+        self._resuming[session] = go_on  # of several connections of a client the last one counts
+        if not is_asked:
+            self.store.ask("resume", (record.id,), restored)
 
     def trim(self, session: Session) -> object:
         """See Shelf."""
@@ -392,6 +392,7 @@ class Journal:
         record = session.record
         assert record is not None
         if record.is_full:
+            record.full_since = self.next_number
             self._full.add(record.id)
         else:
             self._full.discard(record.id)
@@ -463,8 +464,8 @@ class Journal:
         self.figures.trouble = ""
 
     def next_deadline(self) -> float | None:
-        """When what nobody waits for is written at the latest."""
-        return self._due
+        """When what nobody waits for is written at the latest, or the clock is looked at."""
+        return self._look_at_clock if self._due is None else min(self._due, self._look_at_clock)
 
     def tick(self, now: float) -> None:
         """Write what nobody waits for; while a commit runs, the next one takes it along."""
@@ -472,6 +473,10 @@ class Journal:
             self._due = None
             self._is_due = True
             self.turn()
+        if now >= self._look_at_clock:
+            self._look_at_clock = now + CLOCK_PAUSE
+            if not self._sent and self.timeline.has_jumped(now):
+                self._submit([])
 
     def flush(self) -> None:
         """Give everything to the store: the broker stops."""
@@ -492,8 +497,13 @@ class Journal:
                 if each.own is None:
                     continue
                 subscription = each.own
-            if record is not None and not record.is_full:
+            if record is None:
+                continue
+            if not record.is_full:
                 receivers.append(subscription)
+            elif self._clock.now >= record.purge_at:  # what has expired makes room
+                record.purge_at = self._clock.now + PURGE_PAUSE
+                subscription.session.purge()
         return receivers
 
     def _wait(self, connection: Connection, frames: list[bytes], level: int) -> None:
@@ -517,11 +527,7 @@ class Journal:
         self._is_due = self._is_due and not everything
         operations = self._changes.take(everything)
         if operations:
-            operations.append(("meta", [self._meta()]))
-            self._sent.append(Sent(self.position, answers, size))
-            self._sent_size += size
-            self.store.submit(self.position, synced, operations)
-            self.position += 1
+            self._submit(operations, synced, answers, size)
         elif self._sent:
             self._sent[-1].answers += answers
         else:
@@ -529,15 +535,26 @@ class Journal:
             self.committed = self.position
             self.position += 1
 
+    def _submit(
+        self,
+        operations: Operations,
+        synced: bool = True,
+        answers: list[Answer] | None = None,
+        size: int = 0,
+    ) -> None:
+        operations.append(("meta", [self._meta()]))
+        self._sent.append(Sent(self.position, answers or [], size))
+        self._sent_size += size
+        self.store.submit(self.position, synced, operations)
+        self.position += 1
+
     def _meta(self) -> tuple[Any, ...]:
-        timeline = self.timeline
         return (
             self.position,
             self.next_number,
             self.next_session,
             self.audiences.next_id,
-            timeline.stored(self._clock.now),
-            timeline.wall(),
+            *self.timeline.pair(self._clock.now),
         )
 
     def _let_go_on(self) -> None:
@@ -546,6 +563,8 @@ class Journal:
             connection.slow_down(False)
 
 
+CLOCK_PAUSE = 60.0  # seconds between two looks whether the clock on the wall has jumped
+PURGE_PAUSE = 10.0  # seconds between two looks for expired messages of a full session
 PAGE = 500  # messages read at once for a session
 PAGE_SIZE = 262_144  # ... and bytes
 ANY = 2**62  # a bound that nothing reaches

@@ -90,6 +90,8 @@ class Publishing:
         reason = self._take(connection, packet)
         if reason >= REFUSED and qos == 2 and connection.version == MQTT_5:
             session.release(packet_id)  # [MQTT-4.3.3-9]
+            if self._journal is not None:
+                self._journal.demanded = 0  # nothing was taken, so there is nothing to wait for
         if qos:
             self.acknowledge(connection, qos, packet_id, reason)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker.packets.publication import PUBLISH, RETAIN
 from broker.topics.retained import RetainedMessages
@@ -116,13 +115,13 @@ class Retention:
         and made one by one: many subscriptions that wait for a slow client hold nothing. None says
         that more must be read first.
         """
-        held = self._replay_held(subscription)
-        journal = self._journal
-        if journal is None:
-            return held
+        yield from self._replay_held(subscription)
+        if self._journal is None:
+            return
         if self._paged:
-            return chain(held, StoredReplay(subscription, journal, self._clock))
-        return chain(held, _done(subscription, journal))
+            yield from StoredReplay(subscription, self._journal, self._clock)
+        if subscription.replaying:
+            self._journal.replayed(subscription)
 
     def restore(self, messages: list[Publication]) -> None:
         """Take over what the store holds, all of it."""
@@ -176,7 +175,9 @@ class Retention:
             self._is_counting = True
             now = self._journal.timeline.stored(now)
             self._journal.ask_retained("retained_totals", (now,), self._counted)
-        return self._is_counting or not self._was_full
+        if self._is_counting:
+            return not self._journal.is_behind
+        return not self._was_full
 
     def _counted(self, totals: tuple[int, int]) -> None:
         self.stored, self.stored_size = totals
@@ -237,7 +238,6 @@ class StoredReplay:
             if outgoing is not None:
                 return outgoing
         if self._after is None:
-            self._finish()
             raise StopIteration
         if not self._is_asked:
             self._ask(self._after)
@@ -256,18 +256,6 @@ class StoredReplay:
         carrier = self._subscription.session.carrier
         if carrier is not None:
             carrier.next_turn()
-
-    def _finish(self) -> None:
-        if self._subscription.replaying:
-            self._journal.replayed(self._subscription)
-
-
-def _done(subscription: Subscription, journal: Journal) -> Iterator[Outgoing]:
-    """The end of a replay, said to the store."""
-    if subscription.replaying:
-        journal.replayed(subscription)
-    nothing: tuple[Any, ...] = ()
-    yield from nothing
 
 
 def _outgoing(publication: Publication, subscription: Subscription, now: float) -> Outgoing | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Wills:
     """Owns the wills that wait for their delay, and says to the store which wills there are."""
 
-    __slots__ = ("_clock", "_deadlines", "_journal", "_publish", "_stored", "_waiting")
+    __slots__ = ("_clock", "_deadlines", "_journal", "_publish", "_waiting")
 
     def __init__(
         self,
@@ -33,7 +33,6 @@ class Wills:
         self._deadlines = deadlines
         self._publish = publish
         self._journal = journal
-        self._stored: set[str] = set()  # the clients whose will the store has
         self._waiting: dict[str, tuple[Timer, Callable[[], None]]] = {}
 
     def __len__(self) -> int:
@@ -78,7 +77,8 @@ class Wills:
         """Go on with a will from before a restart; without `due_at` its client was connected, and
         lost its connection with the broker's end.
         """
-        self._stored.add(client_id)
+        if self._journal is not None:
+            self._journal.has_will(client_id)
         left = None if due_at is None else max(0.0, due_at - self._clock.now)
         self.execute(will, client_id, username, left)
 
@@ -102,10 +102,8 @@ class Wills:
         self, client_id: str, will: Will, username: str | None, due_at: float | None
     ) -> None:
         if self._journal is not None:
-            self._stored.add(client_id)
             self._journal.leave_will(client_id, will, username, due_at)
 
     def _forget(self, client_id: str) -> None:
-        if self._journal is not None and client_id in self._stored:
-            self._stored.discard(client_id)
+        if self._journal is not None:
             self._journal.forget_will(client_id)

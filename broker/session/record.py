@@ -28,6 +28,7 @@ class Record:
         "cold_finished",
         "cursor",
         "expires_at",
+        "full_since",
         "id",
         "in_order",
         "inflight",
@@ -37,6 +38,7 @@ class Record:
         "is_over",
         "loaded",
         "loading",
+        "purge_at",
         "received",
         "row",
         "shelf",
@@ -65,7 +67,9 @@ class Record:
         self.loading: object | None = None
         self.trimming: object | None = None
         self.in_order = False  # what waits in the store has been trimmed since the client came
-        self.is_full = False  # new messages are not for this session
+        self.is_full = False  # messages from the number `full_since` on are not for this session
+        self.full_since = 0
+        self.purge_at = 0.0  # when expired messages may be looked for again
 
     def touch(self, session: Session) -> None:
         """Something about the session has changed."""

@@ -366,7 +366,7 @@ class Session:
         wait there after `cursor`.
         """
         record = self.record
-        if record is None or record.trimming is not token:
+        if record is None or record.is_over or record.trimming is not token:
             return
         record.trimming = None
         self._ledger.lose("superseded" if self._bounds.last_values else "backlog_oldest", dropped)
@@ -386,6 +386,11 @@ class Session:
         backlog = self._window()
         for outgoing in page:
             backlog.push(outgoing)
+
+    def purge(self) -> None:
+        """Have the store drop what has expired."""
+        if self.record is not None:
+            self._trim(self.record)
 
     def count_behind(self, messages: int, size: int) -> None:
         """So much waits in the store, as it says after a start."""
@@ -563,7 +568,7 @@ class Session:
 
     def _keep_behind(self, record: Record, publication: Publication) -> None:
         """Count a message that waits in the store alone."""
-        if record.is_full:
+        if record.is_full and publication.number >= record.full_since:
             self._ledger.lose("backlog_full")
             return
         self.queueing = True

@@ -14,7 +14,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from broker.storage import opening
-from broker.storage.database import READ_ONLY, CannotOpen, Damaged, Trouble, transaction
+from broker.storage.database import (
+    READ_ONLY,
+    CannotOpen,
+    Damaged,
+    Trouble,
+    driver_errors,
+    transaction,
+)
 from broker.storage.reading import Reader
 from broker.storage.tables import metadata, retained
 from broker.storage.writing import Writer
@@ -131,19 +138,25 @@ class Store:
         try:
             with transaction(self._database, synced=synced) as connection:
                 count = self._writer.apply(connection, changes)
-        except DBAPIError as error:  # a fault of ours; it must not stand in the way for ever
+        except (
+            DBAPIError,
+            driver_errors(self._database.dialect),
+        ) as error:  # a fault of ours; it must not stand in the way for ever
             count = self._apply_what_works(synced, changes, error)
         self._writer.committed()
         self._position = position
         self.trouble = self._database.room()
         return time.perf_counter() - begun, count
 
-    def _apply_what_works(self, synced: bool, changes: Operations, error: DBAPIError) -> int:
+    def _apply_what_works(self, synced: bool, changes: Operations, error: Exception) -> int:
         """A batch with a row that the database refuses: all the other rows."""
-        with transaction(self._database, synced=synced) as connection:
-            count, refused = self._writer.apply_row_by_row(connection, changes)
-        names = ", ".join(sorted({name for name, _ in refused}))
-        self._alarms.append(REFUSED.format(len(refused), names, str(error.orig).strip()))
+        database = self._database
+        with transaction(database, synced=synced) as connection:
+            count, refused = self._writer.apply_row_by_row(
+                connection, changes, lambda each: database.explain(each) is each
+            )
+        why = str(getattr(error, "orig", error)).strip()
+        self._alarms.append(REFUSED.format(len(refused), ", ".join(sorted(set(refused))), why))
         return count
 
     def _known_position(self) -> int:

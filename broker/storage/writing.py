@@ -59,25 +59,35 @@ class Writer:
         return count
 
     def apply_row_by_row(
-        self, connection: Connection, changes: Operations
-    ) -> tuple[int, list[tuple[str, Row]]]:
-        """As `apply`, without what the database refuses; how many rows there were, and those."""
-        refused: list[tuple[str, Row]] = []
-        accepted: Operations = []
+        self,
+        connection: Connection,
+        changes: Operations,
+        is_refusal: Callable[[Exception], bool],
+    ) -> tuple[int, list[str]]:
+        """As `apply`, without what the database refuses; how many rows there were, and the names of
+        the operations of those that are missing. Raises what is no refusal of a row.
+        """
+        count = 0
+        refused: list[str] = []
         for name, rows in changes:
-            good = [row for row in rows if self._is_accepted(connection, name, row)]
-            refused += [(name, row) for row in rows if row not in good]
-            accepted.append((name, good))
-        sweeps = [(name, rows) for name, rows in accepted if name in SWEEPS]
-        self.apply(connection, sweeps)
-        return sum(len(rows) for _, rows in accepted), refused
+            for row in rows:
+                if self._is_accepted(connection, name, row, is_refusal):
+                    count += 1
+                else:
+                    refused.append(name)
+        self.apply(connection, [(name, rows) for name, rows in changes if name in SWEEPS])
+        return count, refused
 
-    def _is_accepted(self, connection: Connection, name: str, row: Row) -> bool:
+    def _is_accepted(
+        self, connection: Connection, name: str, row: Row, is_refusal: Callable[[Exception], bool]
+    ) -> bool:
         try:
             with connection.begin_nested():
                 for run in self._operations[name]:
                     run(connection, [row])
-        except (DBAPIError, driver_errors(connection.dialect)):
+        except (DBAPIError, driver_errors(connection.dialect)) as error:
+            if name == "meta" or not is_refusal(error):
+                raise
             return False
         return True
 
