@@ -297,6 +297,8 @@ class Journal:
         assert record is not None
         self._full.discard(record.id)
         self._changes.urgent.pop(session, None)
+        for wanted in session.subscriptions or ():
+            self._changes.subscriptions.pop((record.id, wanted), None)
         if record.row is not None:  # else the store has never heard of it
             self._changes.ended.append(record)
         record.is_dirty = True  # nobody writes it any more
@@ -475,7 +477,7 @@ class Journal:
             self.turn()
         if now >= self._look_at_clock:
             self._look_at_clock = now + CLOCK_PAUSE
-            if not self._sent and self.timeline.has_jumped(now):
+            if not (self._sent or self._answers) and self.timeline.has_jumped(now):
                 self._submit([])
 
     def flush(self) -> None:
@@ -563,7 +565,7 @@ class Journal:
             connection.slow_down(False)
 
 
-CLOCK_PAUSE = 60.0  # seconds between two looks whether the clock on the wall has jumped
+CLOCK_PAUSE = 5.0  # seconds between two looks whether the clock on the wall has jumped
 PURGE_PAUSE = 10.0  # seconds between two looks for expired messages of a full session
 PAGE = 500  # messages read at once for a session
 PAGE_SIZE = 262_144  # ... and bytes

@@ -372,6 +372,7 @@ class Session:
         self._ledger.lose("superseded" if self._bounds.last_values else "backlog_oldest", dropped)
         self._ledger.lose("expired", expired)
         self._leave_to_the_store(record)
+        record.in_order = True
         if cursor > record.cursor:
             record.take(self, cursor)
         record.loaded = record.cursor
