@@ -372,7 +372,7 @@ class Session:
         self._ledger.lose("superseded" if self._bounds.last_values else "backlog_oldest", dropped)
         self._ledger.lose("expired", expired)
         self._leave_to_the_store(record)
-        record.in_order = True
+        record.in_order = self.carrier is not None  # more may come while the client is away
         if cursor > record.cursor:
             record.take(self, cursor)
         record.loaded = record.cursor
