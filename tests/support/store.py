@@ -226,7 +226,8 @@ class MemoryStore:
         expired = self._drop(
             [row for row in waits if row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= now]
         )
-        before = waits = self._waits(session, cursor)
+        waits = self._waits(session, cursor)
+        before = list(waits)
         if mode == "last_value":
             newest = {(row[AUDIENCE], row[TOPIC]): row[NUMBER] for row in waits}
             self._drop([row for row in waits if row[NUMBER] not in newest.values()])
