@@ -116,12 +116,24 @@ def transaction(database: Database, *, synced: bool | None = None) -> Iterator[C
         yield connection
         connection.commit()
     except (DBAPIError, driver_errors(database.dialect)) as error:
-        reason = database.explain(error)
+        reason = explained(database, error)
         database.forget()  # also when only a statement failed: a new connection knows no past
         raise reason from error
     except BaseException:
         connection.rollback()
         raise
+
+
+def explained(database: Database, error: BaseException) -> Exception:
+    """What it is, or what it came from: the end of a savepoint fails, too, on a full disk."""
+    cause: BaseException | None = error
+    while isinstance(cause, Exception):
+        reason = database.explain(cause)
+        if reason is not cause:
+            return reason
+        cause = cause.__context__
+    assert isinstance(error, Exception)
+    return error
 
 
 def driver_errors(dialect: Dialect) -> type[Exception]:

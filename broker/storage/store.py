@@ -138,10 +138,8 @@ class Store:
         try:
             with transaction(self._database, synced=synced) as connection:
                 count = self._writer.apply(connection, changes)
-        except (
-            DBAPIError,
-            driver_errors(self._database.dialect),
-        ) as error:  # a fault of ours; it must not stand in the way for ever
+        except (DBAPIError, driver_errors(self._database.dialect)) as error:
+            # A fault of ours: it must not stand in the way for ever.
             count = self._apply_what_works(synced, changes, error)
         self._writer.committed()
         self._position = position
@@ -150,11 +148,8 @@ class Store:
 
     def _apply_what_works(self, synced: bool, changes: Operations, error: Exception) -> int:
         """A batch with a row that the database refuses: all the other rows."""
-        database = self._database
-        with transaction(database, synced=synced) as connection:
-            count, refused = self._writer.apply_row_by_row(
-                connection, changes, lambda each: database.explain(each) is each
-            )
+        with transaction(self._database, synced=synced) as connection:
+            count, refused = self._writer.apply_row_by_row(connection, changes)
         why = str(getattr(error, "orig", error)).strip()
         self._alarms.append(REFUSED.format(len(refused), ", ".join(sorted(set(refused))), why))
         return count

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import sys
 import time
+import traceback
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 RECEIVED_AT_ONCE = 1 << 18
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds
+UNANSWERED = (
+    "a question to the store ({}) failed: {}. Whoever waits for it gets nothing until the client "
+    "connects again. This is a defect of Heliograph: please report it"
+)
 REPAIRS = 2  # of one piece of work
 
 T = TypeVar("T")
@@ -156,7 +162,14 @@ class Worker:
         self._say_state()
 
     def _on_ask(self, question_id: int, name: str, arguments: tuple[Any, ...]) -> None:
-        value = self._insist(lambda: self._store.answer(name, arguments))
+        try:
+            value = self._insist(lambda: self._store.answer(name, arguments))
+        except (StreamEnded, Damaged):
+            raise
+        except Exception as fault:  # noqa: BLE001 - ours; it must not stop all others for ever
+            traceback.print_exc()
+            self._pipe.send("alarm", UNANSWERED.format(name, fault))
+            return
         if self._said in (AWAY, LOCKED):
             self._say_state()
         self._pipe.send("answer", question_id, value)
@@ -222,3 +235,7 @@ def serve(descriptor: int) -> int:
             # Without closing anything: that would move the log into the main file and delete it,
             # as if the store had been closed properly, and keep the next broker waiting.
             os._exit(0)
+        except Exception:  # noqa: BLE001 - the same, for a fault of ours
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)

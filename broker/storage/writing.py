@@ -59,10 +59,7 @@ class Writer:
         return count
 
     def apply_row_by_row(
-        self,
-        connection: Connection,
-        changes: Operations,
-        is_refusal: Callable[[Exception], bool],
+        self, connection: Connection, changes: Operations
     ) -> tuple[int, list[str]]:
         """As `apply`, without what the database refuses; how many rows there were, and the names of
         the operations of those that are missing. Raises what is no refusal of a row.
@@ -71,16 +68,14 @@ class Writer:
         refused: list[str] = []
         for name, rows in changes:
             for row in rows:
-                if self._is_accepted(connection, name, row, is_refusal):
+                if self._is_accepted(connection, name, row):
                     count += 1
                 else:
                     refused.append(name)
         self.apply(connection, [(name, rows) for name, rows in changes if name in SWEEPS])
         return count, refused
 
-    def _is_accepted(
-        self, connection: Connection, name: str, row: Row, is_refusal: Callable[[Exception], bool]
-    ) -> bool:
+    def _is_accepted(self, connection: Connection, name: str, row: Row) -> bool:
         try:
             with connection.begin_nested():
                 for run in self._operations[name]:
@@ -124,6 +119,17 @@ class Writer:
             if swept in (SWEPT_AT_ONCE, 0) and count >= SWEPT_AT_ONCE:
                 unfinished[audience] = up_to
         return unfinished
+
+
+TOO_LARGE_FOR_AN_INDEX = "54000"  # PostgreSQL's program_limit_exceeded
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether it is the row that the database does not want; all else is a trouble of its own."""
+    cause = getattr(error, "orig", None) or error
+    name = {each.__name__ for each in type(cause).__mro__}  # each driver has its own classes
+    too_large = getattr(cause, "sqlstate", None) == TOO_LARGE_FOR_AN_INDEX
+    return too_large or not name.isdisjoint({"IntegrityError", "DataError"})
 
 
 LAST_NUMBER = (1 << 63) - 1
