@@ -8,6 +8,7 @@ figures are for reading.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
@@ -101,19 +102,25 @@ class Observer:
     def begin(self) -> None:
         self._began = time.monotonic()
         self._written = self._bytes_written()
+        self._busy = self._seconds_busy()
         for pid in family(self._broker.pid):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def end(self, what: str, count: int) -> None:
         seconds = time.monotonic() - self._began
         written = self._bytes_written() - self._written
+        busy = [now - then for now, then in zip(self._seconds_busy(), self._busy, strict=True)]
         peaks = [peak_of(pid) for pid in family(self._broker.pid)]
         self.most_memory = max(self.most_memory, peaks[0])
         say(
             f"{what:<34}{count:>9,} in {seconds:7.2f} s {count / seconds:>9,.0f}/s"
             f"   peak MiB: broker {mib(peaks[0])}, store {mib(sum(peaks[1:]))}"
+            f"   CPU s: broker {busy[0]:.1f}, store {sum(busy[1:]):.1f}"
             f"   written {written / 2**20:,.0f} MiB",
         )
+
+    def _seconds_busy(self) -> list[float]:
+        return [seconds_of(pid) for pid in family(self._broker.pid)]
 
     def _bytes_written(self) -> int:
         return sum(bytes_written_by(pid) for pid in family(self._broker.pid))
@@ -200,11 +207,13 @@ def restart(broker: BrokerProcess, observer: Observer) -> float:
     with Client(broker, "first"):
         taken = time.monotonic() - began
     processes = family(broker.pid)
+    busy = [seconds_of(pid) for pid in processes]
     memory = [peak_of(pid) for pid in processes]
     observer.most_memory = max(observer.most_memory, memory[0])
     say(
         f"kill -9, to the first CONNACK: {taken:.2f} s"
-        f"   peak MiB: broker {mib(memory[0])}, store {mib(sum(memory[1:]))}",
+        f"   peak MiB: broker {mib(memory[0])}, store {mib(sum(memory[1:]))}"
+        f"   CPU s: broker {busy[0]:.1f}, store {sum(busy[1:]):.1f}",
     )
     return taken
 
@@ -245,6 +254,12 @@ def say_sizes(folder: Path) -> None:
 
 def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201  the command's answer
+
+
+def seconds_of(pid: int) -> float:
+    """Of the processor, which tells more than the clock on a machine that has other work."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_of(pid: int) -> int:
