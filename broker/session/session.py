@@ -614,6 +614,7 @@ class Session:
 
     def _trim(self, record: Record) -> None:
         if record.trimming is None:
+            self._leave_to_the_store(record)  # what is sent meanwhile would be dropped as well
             record.loading = None
             record.trimming = record.shelf.trim(self)
 

@@ -202,3 +202,26 @@ def test_what_is_dropped_is_gone_from_the_store_in_the_end(is_stored: bool) -> N
     broker.pass_time(3)
     if broker.store is not None:
         assert broker.store.count("message") == broker.store.count("inflight") == 0
+
+
+def test_what_is_delivered_while_the_store_drops_the_oldest_is_not_counted_as_dropped() -> None:
+    store = MemoryStore(instant=True)
+    broker = MemoryBroker(
+        store=store, backlog_window=8, backlog_messages=20, backlog_policy="drop_oldest"
+    )
+    absent(broker)
+    client = durable(broker, window=1)
+    send(broker, range(30))
+    store.instant = False
+    publisher = broker.connect("publisher")
+    for number in range(30, 60):
+        publisher.publish("t/0", b"%d" % number, qos=1)
+    got = numbers_of(client.drain())  # the store is still busy
+    broker.commit()
+    got += numbers_of(client.drain())
+    while store.waiting:
+        broker.commit()
+        got += numbers_of(client.drain())
+    assert got == sorted(set(got))
+    assert got[-1] == 59
+    assert len(got) + sum(lost(broker).values()) == 60
