@@ -181,7 +181,7 @@ class Server:
 
     def _on_trouble(self, kind: str, text: str) -> None:
         assert self.engine.journal is not None
-        log.error("store: %s: nothing is acknowledged until it can be written", text)
+        log.error("store: %s: what must be stored is refused or waits until it can be", text)
         self.engine.journal.on_trouble(kind, text)
 
     def _on_well(self) -> None:

@@ -156,7 +156,7 @@ class Journal:
             self._wait(connection, frames, Level.RELAXED)  # not before those given earlier
         else:
             connection.send_all(frames)
-        if self.is_behind:
+        if self.is_behind or self.refuses:
             connection.slow_down(True)
             self._slowed[connection] = None
 
@@ -305,13 +305,19 @@ class Journal:
         record.is_over = True
         self._schedule()
 
-    def subscribed(self, wanted: str, subscription: Subscription) -> None:
-        """Store a durable session's subscription, `wanted` as the client wrote it."""
+    def subscribed(
+        self, wanted: str, subscription: Subscription, before: Subscription | None
+    ) -> None:
+        """Store a durable session's subscription, `wanted` as the client wrote it. One like it
+        `before` is stored, or is about to be.
+        """
         record = subscription.session.record
-        if record is not None:
+        if record is None:
+            return
+        if not subscription.is_like(before):
             self._changes.subscriptions[record.id, wanted] = subscription
-            self.demand(self.highest)
-            self._schedule()
+        self.demand(self.highest)
+        self._schedule()
 
     def unsubscribed(self, session: Session, wanted: str) -> None:
         """Forget one."""
@@ -453,8 +459,7 @@ class Journal:
             self.committed = sent.position
             self._sent_size -= sent.size
             _release(sent.answers)
-        if self._slowed and self.pending < LOW_WATER:
-            self._let_go_on()
+        self._let_go_on()
         self.turn()
 
     def on_trouble(self, kind: str, _text: str) -> None:
@@ -464,6 +469,7 @@ class Journal:
     def on_well(self) -> None:
         """It can again."""
         self.figures.trouble = ""
+        self._let_go_on()
 
     def next_deadline(self) -> float | None:
         """When what nobody waits for is written at the latest, or the clock is looked at."""
@@ -560,6 +566,8 @@ class Journal:
         )
 
     def _let_go_on(self) -> None:
+        if not self._slowed or self.pending >= LOW_WATER or self.refuses:
+            return
         slowed, self._slowed = self._slowed, {}
         for connection in slowed:
             connection.slow_down(False)

@@ -139,6 +139,8 @@ class Recovery:
         will = Will(topic, payload, qos, bool(retain), properties)
         if due_at is not None:
             due_at = self._journal.timeline.engine(due_at)
+        elif self._sessions.get(client_id) is None:  # it ended with its connection
+            due_at = self._clock.now
         self._wills.restore(will, client_id, username, due_at)
 
     def _set_expiry(self, session: Session) -> None:

@@ -107,12 +107,13 @@ class Subscribing:
         refusal = self._refusal(connection, session, request.filter, subscription)
         if refusal is not None:
             return _failure(connection, refusal)
+        before = (session.subscriptions or {}).get(request.filter)
         is_new = self._add(session, request.filter, subscription)
         if self._wants_retained(request, subscription, is_new):
             replays.append(subscription)
             subscription.replaying = subscription.qos > 0
         if self._journal is not None:
-            self._journal.subscribed(request.filter, subscription)
+            self._journal.subscribed(request.filter, subscription, before)
         return subscription.qos
 
     def _subscription(
@@ -140,10 +141,9 @@ class Subscribing:
             or len(self._router) >= self._policy.max_subscriptions
         ):
             return ReasonCode.QUOTA_EXCEEDED
-        if session.record is not None and self._journal is not None and self._journal.refuses:
-            return ReasonCode.QUOTA_EXCEEDED  # it could not be stored
-        if self._journal is not None and not self._journal.fits(wanted):
-            return ReasonCode.TOPIC_FILTER_INVALID
+        refusal = self._unstorable(session, wanted, subscription)
+        if refusal is not None:
+            return refusal
         if self._authorizer is None:
             return None
         client = Client(connection.client_id, connection.username, connection.origin.address)
@@ -151,6 +151,20 @@ class Subscribing:
             return None
         self._observe(AccessDenied(client.client_id, client.username, "subscribe to", wanted))
         return ReasonCode.NOT_AUTHORIZED
+
+    def _unstorable(
+        self, session: Session, wanted: str, subscription: Subscription
+    ) -> ReasonCode | None:
+        """Why a subscription of a durable session cannot be stored; one that is there already can
+        be asked for again.
+        """
+        journal = self._journal
+        if journal is None or session.record is None:
+            return None
+        if not journal.fits(wanted):
+            return ReasonCode.TOPIC_FILTER_INVALID
+        is_stored = subscription.is_like((session.subscriptions or {}).get(wanted))
+        return ReasonCode.QUOTA_EXCEEDED if journal.refuses and not is_stored else None
 
     def _add(self, session: Session, wanted: str, subscription: Subscription) -> bool:
         """Enter the subscription where it is kept and where it is found; True when the filter is

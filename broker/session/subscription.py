@@ -48,6 +48,18 @@ class Subscription:
         self.own: Subscription | None = None
         self.replaying = False  # retained messages are still to be sent for it
 
+    def is_like(self, other: Subscription | None) -> bool:
+        """Whether the store need not be told that this one takes the place of the other."""
+        return (
+            other is not None
+            and other.qos == self.qos
+            and other.no_local == self.no_local
+            and other.retain_as_published == self.retain_as_published
+            and other.identifiers == self.identifiers
+            and not other.replaying
+            and not self.replaying
+        )
+
 
 def merge(subscriptions: list[Subscription]) -> Subscription:
     """Make one of several overlapping subscriptions of the same session: one copy, the highest QoS,

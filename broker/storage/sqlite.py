@@ -34,7 +34,9 @@ BETWEEN_TRIES = 0.05
 # 16 MiB of log before it is moved into the main file: a page that is written often is moved once.
 CHECKPOINT_PAGES = 4096
 LARGEST_LOG = 64 << 20  # bytes that the log keeps on the disk when it is empty again
-RESERVE = 16 << 20  # bytes above max_size, so that what makes room can still be written
+# Bytes above max_size, so that what has been taken in already, and what makes room, can be written.
+# The broker takes in no more when it knows; a file that cannot grow would keep out both.
+RESERVE = 128 << 20
 
 OPEN_MODES = ("mode=rwc", "mode=ro", "mode=ro&immutable=1")
 IMMUTABLE = OPEN_MODES[-1]
