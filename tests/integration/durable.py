@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 PATIENCE = 15.0  # seconds: only a hang reaches it
-QUOTA_EXCEEDED = 0x97
+NOBODY, QUOTA_EXCEEDED = 0x10, 0x97  # no matching subscribers; no room
 STORE_SYS = "$SYS/broker/store/"
 
 
@@ -123,6 +123,18 @@ def stopped(broker: BrokerProcess) -> Iterator[None]:
         yield
     finally:
         os.kill(store, signal.SIGCONT)
+
+
+def is_connected(peer: Peer) -> bool:
+    """And nothing has come, now."""
+    peer.sock.setblocking(False)
+    try:
+        peer.sock.recv(1)
+    except BlockingIOError:
+        return True
+    finally:
+        peer.sock.settimeout(PATIENCE)
+    return False
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.durable import (
+    NOBODY,
     QUOTA_EXCEEDED,
     connect,
     kill_all,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tests.support.process import BrokerProcess
 
 EVERY_SECOND = {"sys_interval": 1}
-NOBODY = 0x10  # no matching subscribers
 ROOM = 10  # messages
 
 
