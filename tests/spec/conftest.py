@@ -20,8 +20,8 @@ STORED = (  # by the beginning of the file's name
     "test_session_machine",
 )
 
-# A store looks at the clock every minute, which is long in centuries; and retained messages may come
-# before the SUBACK, which waits for its commit (section 3.8.4).
+# A store looks at the clock every minute, which is long in centuries; and retained messages may
+# come before the SUBACK, which waits for its commit (section 3.8.4).
 UNSTORED = (
     "test_the_largest_interval_never_runs_out",
     "test_retained_messages_that_were_still_to_come_belong_to_the_session",
