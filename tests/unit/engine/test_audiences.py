@@ -1,5 +1,4 @@
-"""Audiences: one row for any number of absent sessions, nothing kept for those that have ended.
-"""
+"""Audiences: one row for any number of absent sessions, nothing kept for those that have ended."""
 
 from tests.support.broker import MemoryBroker
 from tests.support.store import MemoryStore
