@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from broker.engine.ports import Authenticator
     from broker.settings import Settings
+    from broker.storage.child import Spawned
 
 GOODBYE = 2.0  # seconds that clients get to read why the broker stops
 SPARE_FILES = 64 + SPARE_LINKS  # descriptors for listeners, logs, and clients to be told no
@@ -44,11 +45,13 @@ GARBAGE_THRESHOLDS = (50_000, 20, 50)
 log = logging.getLogger("heliograph")
 
 
-def run(settings: Settings) -> int:
-    """Run the broker until SIGTERM or SIGINT; return the exit code."""
+def run(settings: Settings, spawned: Spawned | None = None) -> int:
+    """Run the broker until SIGTERM or SIGINT; return the exit code. `spawned`: a store process that
+    waits for its first frame.
+    """
     set_up_logging(settings)
     try:
-        return _run_loop(settings, serve(settings))
+        return _run_loop(settings, serve(settings, spawned))
     except (ListenerError, StoreError) as error:
         log.error("%s", error)  # noqa: TRY400  the sentence says it all
         return 1
@@ -56,9 +59,9 @@ def run(settings: Settings) -> int:
         return 130
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, spawned: Spawned | None = None) -> int:
     """Open everything, wait for a signal, close everything."""
-    server = Server(settings, asyncio.get_running_loop())
+    server = Server(settings, asyncio.get_running_loop(), spawned)
     try:
         await server.start()
         await server.stopping.wait()
@@ -70,12 +73,17 @@ async def serve(settings: Settings) -> int:
 class Server:
     """A running broker: engine, listeners, and what ticks."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        spawned: Spawned | None = None,
+    ) -> None:
         self.settings = settings
         self.loop = loop
         self.stopping = asyncio.Event()
         self._executor: ThreadPoolExecutor | None = None
-        self.store = self._store()
+        self.store = self._store(spawned)
         self.engine = Engine(
             policy_of(settings),
             self._authenticator(),
@@ -134,9 +142,9 @@ class Server:
         self._executor = ThreadPoolExecutor(PASSWORD_WORKERS, "passwords")
         return PasswordFile(path, self.loop, self._executor, PASSWORD_WORKERS)
 
-    def _store(self) -> StoreProcess | None:
+    def _store(self, spawned: Spawned | None) -> StoreProcess | None:
         settings = self.settings
-        if levels_of(settings).highest is Level.MEMORY:
+        if not settings.has_store:
             return None
         config = {
             "url": settings.store.url,
@@ -144,7 +152,7 @@ class Server:
             "max_size": settings.store.max_size,
             "retained_window": settings.store.retained_window,
         }
-        return StoreProcess(self.loop, config)
+        return StoreProcess(self.loop, config, spawned=spawned)
 
     def _durability(self) -> Durability | None:
         if self.store is None:

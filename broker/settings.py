@@ -590,6 +590,12 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     durability: tuple[DurabilitySettings, ...] = ()
 
+    @property
+    def has_store(self) -> bool:
+        """Whether any level asks for one."""
+        levels = {self.store.level, *(each.level for each in self.durability)}
+        return levels != {"memory"}
+
 
 SECTIONS: Mapping[str, type] = {
     "broker": BrokerSettings,

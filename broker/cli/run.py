@@ -17,9 +17,14 @@ def main(arguments: Sequence[str]) -> int:
     except settings.SettingsError as error:
         print(error, file=sys.stderr)
         return 1
+    spawned = None
+    if chosen.has_store:  # it gets ready while the broker is being imported
+        from broker.storage.child import spawn
+
+        spawned = spawn()
     from broker.server import run
 
-    return run(chosen)
+    return run(chosen, spawned)
 
 
 def overrides(options: argparse.Namespace) -> dict[str, object]:

@@ -15,7 +15,7 @@ from broker.packets.encode import encode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.primitives import encode_varint
 from broker.packets.properties import Property
-from broker.packets.publication import PUBLISH
+from broker.packets.publication import DUP, PUBLISH
 from broker.packets.reader import LARGEST_PACKET, Reader
 from broker.packets.types import Connack, Disconnect, Packet
 
@@ -292,7 +292,7 @@ class Connection:
         identifiers: tuple[int, ...],
     ) -> bool:
         """Send a PUBLISH; False when it is larger than the client accepts."""
-        if first & QOS_2 and self.hold_back is not None:
+        if first & (QOS_2 | DUP) == QOS_2 and self.hold_back is not None:
             return self._send_when_stored(publication, first, packet_id, identifiers)
         if identifiers or self.aliases_out is not None:
             frame = self._frame_for_one(publication, first, packet_id, identifiers)

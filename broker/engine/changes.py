@@ -57,6 +57,7 @@ class Changes:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._holding: defaultdict[int, dict[Audience, None]] = defaultdict(dict)
+        self._swept: set[int] = set()  # sessions whose last stored messages are being deleted
         self._place = 0  # of the last packet in flight, in the order of sending
         self._read: dict[int, Publication] = {}  # messages by number, for the next session
         self._read_size = 0
@@ -211,10 +212,12 @@ class Changes:
             record.row = row
             record.written_cursor = record.cursor
         elif record.cursor != record.written_cursor and (
-            record.inflight or self._holding.get(record.id)  # else no stored message is beyond it
+            # else no stored message is beyond it
+            record.inflight or self._holding.get(record.id) or record.id in self._swept
         ):
             rows["session_cursor"].append((record.cursor, record.id))
             record.written_cursor = record.cursor
+            self._swept.discard(record.id)
 
     def _write_inflight(self, rows: Rows, session: Session, record: Record) -> None:
         inflight, before = session.inflight, record.inflight
@@ -267,6 +270,7 @@ class Changes:
         if record.row is not None:
             rows["session_drop"].append((record.id,))
         rows["message_drop"] += [(-number,) for number in record.inflight.values() if number < 0]
+        self._swept.discard(record.id)
         for audience in self._holding.pop(record.id, NOTHING):
             audience.members.pop(record.id, None)
             if audience.members:
@@ -303,6 +307,8 @@ class Changes:
                 audience.lowest = None
                 for session_id in audience.members:
                     self._holding[session_id].pop(audience, None)
+                # the store may take its time, and a crash would bring some of them back
+                self._swept.update(audience.members)
             else:
                 audience.lowest = done + 1
         return done

@@ -16,6 +16,7 @@ from broker.engine.audiences import Audiences
 from broker.engine.changes import Changes
 from broker.engine.durability import Level
 from broker.engine.timeline import Timeline
+from broker.packets.codes import MQTT_5
 from broker.session.record import Record
 
 if TYPE_CHECKING:
@@ -33,13 +34,26 @@ if TYPE_CHECKING:
     from broker.session.session import Session
     from broker.session.subscription import Subscription
 
-Answer: TypeAlias = "tuple[Connection, list[bytes]]"
+Answer: TypeAlias = "tuple[Connection | Waiting, list[bytes]]"
 
 WEIGHT = 500  # bytes that a message costs beside its payload until it is written
 MOST_OPEN = 4_194_304  # bytes of messages for which no answer waits that are gathered at most
-HIGH_WATER = 33_554_432  # bytes that are not committed at which publishers are slowed down
-LOW_WATER = 8_388_608  # ... and let go on
+HIGH_WATER = 16_777_216  # bytes that are not committed at which publishers are slowed down
+LOW_WATER = 4_194_304  # ... and let go on
 REFUSING = ("full", "read_only")  # troubles that do not end by waiting
+
+
+class Waiting:
+    """What stands in the line of answers for something else that waits for a commit."""
+
+    __slots__ = ("_go_on",)
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+
+    def send_held_back(self, _frames: list[bytes]) -> None:
+        """It is committed."""
+        self._go_on()
 
 
 class Sent:
@@ -100,7 +114,7 @@ class Journal:
         self._changes = Changes(self)
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
-        self._resuming: dict[Session, Callable[[], None]] = {}
+        self._resuming: dict[Session, list[Callable[[], None]]] = {}
         self._questions: list[Callable[[], None]] = []
         self._synced = False
         self._size = self._sent_size = 0  # bytes gathered, and with the store
@@ -156,7 +170,7 @@ class Journal:
             self._wait(connection, frames, Level.RELAXED)  # not before those given earlier
         else:
             connection.send_all(frames)
-        if self.is_behind or self.refuses:
+        if self.is_behind or (self.refuses and connection.version != MQTT_5):
             connection.slow_down(True)
             self._slowed[connection] = None
 
@@ -334,6 +348,15 @@ class Journal:
         if not self._is_scheduled:
             self._schedule()
 
+    def is_settled(self, session: Session, go_on: Callable[[], None]) -> bool:
+        """See Shelf."""
+        if not self._sent and session not in self._changes.urgent:
+            return True
+        self._answers.append((Waiting(go_on), []))
+        self._synced = self._synced or self.highest == Level.STRICT
+        self._schedule()
+        return False
+
     def load(self, session: Session) -> object:
         """See Shelf."""
         token = object()
@@ -362,16 +385,20 @@ class Journal:
         assert record is not None
 
         def restored(value: dict[str, list[Any]]) -> None:
-            go_on = self._resuming.pop(session)
+            waiting = self._resuming.pop(session)
             if record.is_cold and not record.is_over:
                 self._changes.restore(session, value["inflight"], value["received"])
                 if self.on_resumed is not None:
                     self.on_resumed(session)
-            go_on()
+            for go_on in waiting:
+                go_on()
 
-        is_asked = session in self._resuming
-        self._resuming[session] = go_on  # of several connections of a client the last one counts
-        if not is_asked:
+        waiting = self._resuming.setdefault(session, [])
+        waiting.append(go_on)
+        del waiting[
+            :-MOST_RESUMING
+        ]  # a client that comes again and again does not wait for the first
+        if len(waiting) == 1:
             self.store.ask("resume", (record.id,), restored)
 
     def trim(self, session: Session) -> object:
@@ -577,6 +604,7 @@ CLOCK_PAUSE = 5.0  # seconds between two looks whether the clock on the wall has
 PURGE_PAUSE = 10.0  # seconds between two looks for expired messages of a full session
 PAGE = 500  # messages read at once for a session
 PAGE_SIZE = 262_144  # ... and bytes
+MOST_RESUMING = 4  # connections that wait for one session to be read
 ANY = 2**62  # a bound that nothing reaches
 
 

@@ -153,8 +153,10 @@ class Recovery:
             self._sessions.settle(session)
         elif record.expires_at is None:
             self._sessions.keep(session)
+        elif record.expires_at <= self._clock.now:
+            self._sessions.expire(session)
         elif session.expiry_interval != NEVER:
-            self._sessions.expire_after(session, max(0.0, record.expires_at - self._clock.now))
+            self._sessions.expire_after(session, record.expires_at - self._clock.now)
 
 
 def _split(identifiers: str) -> tuple[int, ...]:

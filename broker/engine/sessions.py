@@ -102,7 +102,7 @@ class Sessions:
     def expire_after(self, session: Session, delay: float) -> None:
         """End the session in `delay` seconds, if its client does not come back."""
         self._expiring[session.client_id] = self._deadlines.after(
-            delay, self._clock.now, lambda: self._expire(session)
+            delay, self._clock.now, lambda: self.expire(session)
         )
 
     def restore(self, session: Session) -> None:
@@ -152,6 +152,7 @@ class Sessions:
             elif not (outgoing[1].share_name and self._router.pass_on(outgoing)):
                 self._traffic.lose("session_ended")
 
-    def _expire(self, session: Session) -> None:
+    def expire(self, session: Session) -> None:
+        """Its time is over."""
         self.expired += 1
         self.end(session)

@@ -48,6 +48,11 @@ class Inflight:
     def __len__(self) -> int:
         return len(self.published) + len(self.released)
 
+    @property
+    def has_qos_2(self) -> bool:
+        """Whether a QoS 2 message is among them."""
+        return bool(self.released) or any(each[2] & QOS_2 for each in self.published.values())
+
     def start(self, outgoing: Outgoing, window: int) -> int:
         """Take a free packet id for a message that is sent for the first time [MQTT-2.2.1-4].
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.packets.publication import Publication
     from broker.session.session import Session
 
@@ -75,6 +77,11 @@ class Shelf(Protocol):
     def trim(self, session: Session) -> object:
         """Drop what a session's bounds have no room for, the oldest first; `session.trimmed` is
         called with what is left, and with the token that is returned here.
+        """
+
+    def is_settled(self, session: Session, go_on: Callable[[], None]) -> bool:
+        """Whether everything that was in flight for a session is stored; if not, `go_on` is called
+        when it is.
         """
 
     def single(self, publication: Publication) -> Publication:

@@ -176,6 +176,27 @@ class Session:
         carrier = self.carrier
         if self._replays:
             self.holding = self.queueing = True
+        if self._must_settle(carrier):
+            self.queueing = self._pumping = True
+        else:
+            self._send_unanswered(carrier)
+
+    def _must_settle(self, carrier: Carrier | None) -> bool:
+        """Whether nothing may be sent yet: the state of a QoS 2 message must be stored before it is
+        sent again, and others must not overtake it [3.1.1:MQTT-4.6.0-1].
+        """
+        record, inflight = self.record, self._inflight
+        if record is None or inflight is None or not inflight.has_qos_2:
+            return False
+        return not record.shelf.is_settled(self, lambda: self._go_on(carrier))
+
+    def _go_on(self, carrier: Carrier | None) -> None:
+        """All that was in flight is stored; the connection may be another one by now."""
+        if self.carrier is carrier and carrier is not None:
+            self._pumping = False
+            self._send_unanswered(carrier)
+
+    def _send_unanswered(self, carrier: Carrier | None) -> None:
         if self._inflight is not None and carrier is not None:
             self._inflight.begin_again()
             self.queueing = True
@@ -316,6 +337,7 @@ class Session:
     def disconnected(self) -> None:
         """The connection is gone: QoS 1 and 2 messages wait for the next, QoS 0 ones do not."""
         self.carrier = None
+        self._pumping = False
         if self.record is not None:
             self.record.loading = None  # what comes now finds nobody
         elif self._replays and self.expiry_interval:
@@ -348,7 +370,7 @@ class Session:
         record.loading = None
         backlog = self._window()
         for outgoing in page:
-            backlog.push(outgoing)
+            self._push(backlog, outgoing)
             record.loaded = outgoing[0].number
         if not page:
             record.behind, record.behind_size = record.since, record.since_size
@@ -544,10 +566,15 @@ class Session:
         if self.is_full or not self._make_room(backlog, outgoing[0].topic):
             self._ledger.lose("backlog_full")
             return
-        backlog.push(outgoing)
+        self._push(backlog, outgoing)
         self.queueing = True
         if outgoing[2] < QOS_1:
             self.holding = True
+
+    def _push(self, backlog: Backlog, outgoing: Outgoing) -> None:
+        if backlog.holds_topic(outgoing[0].topic):
+            self._ledger.lose("superseded")
+        backlog.push(outgoing)
 
     def _make_room(self, backlog: Backlog, topic: str) -> bool:
         """Drop what must go for a new message, where that is the policy."""
@@ -592,7 +619,7 @@ class Session:
             self._ledger.lose("backlog_oldest")
             record.take(self, outgoing[0].number)
             return
-        backlog.push(outgoing)
+        self._push(backlog, outgoing)
         record.loaded = outgoing[0].number
         self.queueing = True
         self._check_bounds(record)

@@ -11,8 +11,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from broker.storage.wire import Frames, Message
 
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+COMMAND = (sys.executable, "-m", "broker.storage")
 LINGER = 10.0  # seconds it may go on living after it has closed its stream
 LOOK_AGAIN = 0.02  # seconds between two looks whether it has ended
 READ_SIZE = 262_144  # bytes
 TURN = 1_048_576  # bytes written before others have their turn; the socket holds a fifth of that
 TAIL = 4_096  # bytes of what it last said on its standard error
 LONGEST_LINE = 65_536  # bytes
+
+
+Spawned: TypeAlias = tuple["subprocess.Popen[bytes]", socket.socket]
 
 
 class Owner(Protocol):
@@ -51,7 +56,11 @@ class Child:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, command: Sequence[str], owner: Owner
+        self,
+        loop: asyncio.AbstractEventLoop,
+        command: Sequence[str],
+        owner: Owner,
+        spawned: Spawned | None = None,
     ) -> None:
         self._loop = loop
         self._owner = owner
@@ -59,7 +68,7 @@ class Child:
         self._unsent: deque[memoryview] = deque()
         self._is_writing = False  # the loop watches for room
         self._is_lost = False
-        self._process, self._socket = spawn(command)
+        self._process, self._socket = spawned or spawn(command)
         self._speech = Speech(loop, self._process, owner.log)
         loop.add_reader(self._socket.fileno(), self._read)
 
@@ -220,7 +229,7 @@ class Speech:
             self._say(self._line.decode(errors="replace"))
 
 
-def spawn(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def spawn(command: Sequence[str] = COMMAND) -> Spawned:
     """Start a store process; return it and the broker's end of its stream.
 
     The broker's end is closed on exec and exists once: when the broker is killed, its store process

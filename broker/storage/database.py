@@ -88,6 +88,9 @@ class Database(Protocol):
     def forget(self) -> None:
         """Give the connection up after a failure, without a word to the database."""
 
+    def make_room(self) -> bool:
+        """On a full disk: give up what was kept for it; whether it is worth trying again."""
+
     def room(self) -> Trouble | None:
         """Asked after a commit: Trouble when it has worked by using the reserve."""
 

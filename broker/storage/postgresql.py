@@ -117,6 +117,10 @@ class PostgreSQLDatabase:
                 connection.invalidate()
                 connection.close()
 
+    def make_room(self) -> bool:
+        """Nor is its room ours to give."""
+        return False
+
     def room(self) -> Trouble | None:
         """The server's disk is its administrator's care."""
         return None

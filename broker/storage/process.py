@@ -10,22 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sys
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from broker.storage.child import Child
+from broker.storage.child import COMMAND, Child
 from broker.storage.wire import Message, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from broker.storage.child import Spawned
+
 PATIENCE = 10.0  # seconds a stop waits for the last commits, and again for the end of the process
 REFUSED_PATIENCE = 1.0  # ... for commits, while there is trouble that waiting does not end
 LASTING = ("full", "read_only")
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a store process is started again
-COMMAND = (sys.executable, "-m", "broker.storage")
 CLOSE = encode(("close",))
 GOOD_ENDINGS = ("exit code 0", "signal SIGKILL")  # the latter is what `stop` does after all
 
@@ -67,7 +67,9 @@ class StoreProcess:
         loop: asyncio.AbstractEventLoop,
         config: dict[str, Any],
         command: Sequence[str] | None = None,
+        spawned: Spawned | None = None,
     ) -> None:
+        self._spawned = spawned  # its first life, begun before there was a loop
         self.on_committed: Callable[[int, float, int], None] = ignore  # position, seconds, rows
         self.on_trouble: Callable[[str, str], None] = ignore  # kind, text
         self.on_well: Callable[[], None] = ignore
@@ -165,7 +167,8 @@ class StoreProcess:
 
     def _spawn(self) -> None:
         self._refusal = ""
-        child = Child(self._loop, self._command, self)
+        spawned, self._spawned = self._spawned, None
+        child = Child(self._loop, self._command, self, spawned)
         self._child = child
         self._gone.clear()
         child.send(encode(("open", {**self._config, "first": self._opening is not None})))

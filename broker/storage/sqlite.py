@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from broker.storage.database import AWAY, FULL, LOCKED, READ_ONLY, CannotOpen, Damaged, Trouble
 from broker.storage.files import waiting_restore
+from broker.storage.reserve import Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +79,7 @@ class SQLiteDatabase:
         "_lock",
         "_max_size",
         "_mode",
+        "_reserve",
         "_synced",
         "dialect",
         "path",
@@ -93,6 +95,7 @@ class SQLiteDatabase:
         self._connection: Connection | None = None
         self._synced = True
         self._lock: int | None = None
+        self._reserve = Reserve(path)
         self.dialect = self._engine.dialect
 
     @property
@@ -183,6 +186,8 @@ class SQLiteDatabase:
 
     def room(self) -> Trouble | None:
         """Below the limit nothing; above it, where only the reserve has let it in, Trouble."""
+        if not self.read_only and not self._reserve.fill():
+            return Trouble(FULL, f"the disk of {self.path} is full")
         if not self._max_size:
             return None
         page, used, free = (
@@ -192,6 +197,10 @@ class SQLiteDatabase:
         if size <= self._max_size:
             return None
         return Trouble(FULL, f"{self.path} holds {size} bytes, max_size is {self._max_size}")
+
+    def make_room(self) -> bool:
+        """Give up the reserve; whether there was one."""
+        return self._reserve.release()
 
     def sizes(self) -> dict[str, int]:
         return {
@@ -207,6 +216,8 @@ class SQLiteDatabase:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        if not self.read_only:
+            self._reserve.release()
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from broker.storage import opening
 from broker.storage.database import (
+    FULL,
     READ_ONLY,
     CannotOpen,
     Damaged,
@@ -136,15 +137,23 @@ class Store:
             self._mark()
         self._position = None
         try:
-            with transaction(self._database, synced=synced) as connection:
-                count = self._writer.apply(connection, changes)
-        except (DBAPIError, driver_errors(self._database.dialect)) as error:
-            # A fault of ours: it must not stand in the way for ever.
-            count = self._apply_what_works(synced, changes, error)
+            count = self._commit(synced, changes)
+        except Trouble as trouble:
+            if trouble.kind != FULL or not self._database.make_room():
+                raise
+            count = self._commit(synced, changes)
         self._writer.committed()
         self._position = position
         self.trouble = self._database.room()
         return time.perf_counter() - begun, count
+
+    def _commit(self, synced: bool, changes: Operations) -> int:
+        try:
+            with transaction(self._database, synced=synced) as connection:
+                return self._writer.apply(connection, changes)
+        except (DBAPIError, driver_errors(self._database.dialect)) as error:
+            # A fault of ours: it must not stand in the way for ever.
+            return self._apply_what_works(synced, changes, error)
 
     def _apply_what_works(self, synced: bool, changes: Operations, error: Exception) -> int:
         """A batch with a row that the database refuses: all the other rows."""

@@ -117,6 +117,28 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on(small_disk: Path, tmp_pat
         assert b"new" not in heard
 
 
+def test_on_a_full_disk_what_waits_can_be_fetched(small_disk: Path, tmp_path: Path) -> None:
+    settings = {"broker": EVERY_SECOND}
+    with BrokerProcess(tmp_path, settings=settings) as broker:
+        leave_session(broker, "absent", "work")
+        assert publish_once(broker, "work", *numbered(50)) == [0] * 50
+        filler = fill(small_disk)
+        with Peer.of(broker) as peer:
+            peer.connect()
+            payload = bytes(LARGE // 4)
+            taken = 0
+            while publish(peer, "work", [payload]) == [0]:
+                taken += 1
+                assert taken < 1000, "nothing is refused"
+        with Peer.of(broker) as peer:
+            assert connect(peer, "absent").session_present
+            assert receive(peer, 50 + taken) == numbered(50) + [payload] * taken
+        wait_for_sys(broker, "store/trouble", "full")
+        filler.unlink()
+        wait_for_sys(broker, "store/trouble", "none")
+        assert publish_once(broker, "work", b"after") == [0]
+
+
 def test_above_its_largest_size_the_store_refuses_until_it_is_drained(
     start_broker: StartBroker,
 ) -> None:

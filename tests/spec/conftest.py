@@ -27,8 +27,6 @@ UNSTORED = (
     "test_retained_messages_that_were_still_to_come_belong_to_the_session",
 )
 # With a store, QoS 2 packets that are sent again wait for a commit and those of QoS 1 do not.
-OUT_OF_ORDER = "test_messages_are_sent_again_in_the_order_of_the_first_time"
-MIXED = ("qoses2", "qoses3")
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +41,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_stored = metafunc.module.__name__.rpartition(".")[2].startswith(STORED)
     if is_stored and metafunc.function.__name__ not in UNSTORED:
         metafunc.parametrize("_keeping", ["memory", "stored"], indirect=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        is_mixed = any(each in item.name for each in MIXED)
-        if item.name.startswith(OUT_OF_ORDER) and is_mixed and "stored" in item.name:
-            reason = "of mixed QoS, QoS 1 overtakes QoS 2 when it is sent again"
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))

@@ -46,7 +46,10 @@ def test_all_other_rows_of_the_batch_are_stored_and_the_operator_is_told(tmp_pat
     assert store.answer("stats", ())["position"] == 1
 
 
-def test_a_full_disk_refuses_the_whole_batch(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.storage.sqlite.RESERVE", 0)
     store = opened(tmp_path, max_size=65_536)
     with pytest.raises(Trouble) as trouble:
         store.apply(1, True, batch(1, os.urandom(600_000)))
