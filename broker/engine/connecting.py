@@ -252,7 +252,7 @@ class Connecting:
             if connection.state is not State.CLOSED:
                 connection.attempt(lambda: self._decide(connection, packet, verdict, extra))
 
-        self._journal.resume(session, decide)
+        self._journal.questions.resume(session, decide)
         return True
 
     def _claimed(self, connection: Connection) -> Verdict | None:

@@ -135,7 +135,7 @@ class Engine:
             journal,
         )
         if journal is not None:
-            journal.on_resumed = self._restart_replays
+            journal.questions.on_resumed = self._restart_replays
         self.tables = self._tables()
         runs = Runs(self.publishing, self.router, self.traffic, policy.maximum_qos)
         # an authorizer looks at every message: no run may pass it by

@@ -47,7 +47,7 @@ class Estate:
         session.client_id = ""  # the name is free for the client's next session
         self._journal.write_soon(session)
         if record.is_cold:
-            self._journal.resume(session, self._go_on)
+            self._journal.questions.resume(session, self._go_on)
         else:
             self._go_on()
 
@@ -56,7 +56,7 @@ class Estate:
             self._end()
             return
         self._bequeath(self._session)
-        self._journal.read_on(self._session, self._take)
+        self._journal.questions.backlog(self._session, self._take)
 
     def _end(self) -> None:
         session, record = self._session, self._session.record
@@ -75,7 +75,7 @@ class Estate:
         if page:
             record.take(session, page[-1][0].number)
             self._journal.write_soon(session)  # with what was given on: nobody gets it twice
-            self._journal.read_on(session, self._take)
+            self._journal.questions.backlog(session, self._take)
         else:
             record.behind = 0
             self._journal.end(session)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from broker.engine.audiences import Audiences
 from broker.engine.changes import Changes
 from broker.engine.durability import Level
+from broker.engine.questions import Questions
 from broker.engine.timeline import Timeline
 from broker.packets.codes import MQTT_5
 from broker.session.record import Record
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from broker.engine.router import Route
     from broker.packets.publication import Publication
     from broker.packets.types import Will
-    from broker.session.outgoing import Outgoing
     from broker.session.session import Session
     from broker.session.subscription import Subscription
 
@@ -59,10 +59,11 @@ class Waiting:
 class Sent:
     """A batch that is with the store, and who waits for it."""
 
-    __slots__ = ("answers", "position", "size")
+    __slots__ = ("answers", "position", "size", "synced")
 
-    def __init__(self, position: int, answers: list[Answer], size: int) -> None:
+    def __init__(self, position: int, synced: bool, answers: list[Answer], size: int) -> None:
         self.position = position
+        self.synced = synced
         self.answers = answers
         self.size = size
 
@@ -105,17 +106,17 @@ class Journal:
         self.next_number = self.next_session = self.position = 1
         self.committed = 0
         self.demanded = 0  # the highest level that something since the last answer asks for
-        self.on_resumed: Callable[[Session], None] | None = None  # what was in flight is there
         self.on_work: Callable[[], None] | None = None  # call `turn` at the end of the loop turn
         self.armed_for: int | None = None
         self._clock = clock
         self._deadlines = deadlines
         self._relaxed_interval = durability.relaxed_interval
         self._changes = Changes(self)
+        self.questions = Questions(
+            self.store, self._changes, clock, self.timeline, self._seal, self._schedule
+        )
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
-        self._resuming: dict[Session, list[Callable[[], None]]] = {}
-        self._questions: list[Callable[[], None]] = []
         self._synced = False
         self._size = self._sent_size = 0  # bytes gathered, and with the store
         self._sent: deque[Sent] = deque()
@@ -360,67 +361,12 @@ class Journal:
     def load(self, session: Session) -> object:
         """See Shelf."""
         token = object()
-        self.read_on(session, lambda page: session.arrived(token, page))
+        self.questions.backlog(session, lambda page: session.arrived(token, page))
         return token
-
-    def read_on(self, session: Session, take: Callable[[list[Outgoing]], None]) -> None:
-        """Read the next page of what waits for a session; an empty one is the last."""
-        record = session.record
-        assert record is not None
-
-        def ask() -> None:
-            if self._changes.messages:
-                self._seal()
-            record.count_anew()
-            question = (record.id, record.loaded, PAGE, PAGE_SIZE)
-            self.store.ask(
-                "backlog", question, lambda rows: take(self._changes.page(session, rows))
-            )
-
-        self._ask(ask)
-
-    def resume(self, session: Session, go_on: Callable[[], None]) -> None:
-        """Read what was in flight before a restart, then `go_on`."""
-        record = session.record
-        assert record is not None
-
-        def restored(value: dict[str, list[Any]]) -> None:
-            waiting = self._resuming.pop(session)
-            if record.is_cold and not record.is_over:
-                self._changes.restore(session, value["inflight"], value["received"])
-                if self.on_resumed is not None:
-                    self.on_resumed(session)
-            for go_on in waiting:
-                go_on()
-
-        waiting = self._resuming.setdefault(session, [])
-        waiting.append(go_on)
-        del waiting[
-            :-MOST_RESUMING
-        ]  # a client that comes again and again does not wait for the first
-        if len(waiting) == 1:
-            self.store.ask("resume", (record.id,), restored)
 
     def trim(self, session: Session) -> object:
         """See Shelf."""
-        record, bounds = session.record, session.bounds
-        assert record is not None
-        mode = "last_value" if bounds.last_values else "oldest"
-        most = (bounds.messages, bounds.size) if bounds.makes_room else (ANY, ANY)
-        token = object()
-
-        def trimmed(value: tuple[int, int, int, int, int, int]) -> None:
-            cursor, dropped, _, expired, left, left_size = value
-            session.trimmed(token, cursor, dropped, expired, left, left_size)
-
-        def ask() -> None:
-            self._seal(everything=True)
-            record.count_anew()
-            now = self.timeline.stored(self._clock.now)
-            self.store.ask("trim", (record.id, mode, *most, now), trimmed)
-
-        self._ask(ask)
-        return token
+        return self.questions.trim(session)
 
     def full(self, session: Session) -> None:
         """See Shelf."""
@@ -442,33 +388,12 @@ class Journal:
             self._changes.subscriptions[record.id, subscription.filter] = subscription
             self._schedule()
 
-    def ask_retained(
-        self, name: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]
-    ) -> None:
-        """Ask the store about retained messages; the answer counts in all of them until now."""
-
-        def ask() -> None:
-            if self._changes.retained:
-                self._seal()
-            self.store.ask(name, arguments, answer)
-
-        self._ask(ask)
-
-    def _ask(self, ask: Callable[[], None]) -> None:
-        """Ask at the end of the turn: in the middle of one, a batch would tell half of what a
-        packet does.
-        """
-        self._questions.append(ask)
-        self._schedule()
-
     # -- what the store and the shell report ------------------------------------------------------
 
     def turn(self) -> None:
         """The loop turn ends: commit, if the store is free and somebody waits."""
         self._is_scheduled = False
-        questions, self._questions = self._questions, []
-        for ask in questions:
-            ask()
+        self.questions.ask()
         if not self._has_content:
             return
         if self._due is None:
@@ -561,7 +486,7 @@ class Journal:
         synced, self._synced = self._synced, False
         self._is_due = self._is_due and not everything
         operations = self._changes.take(everything)
-        if operations:
+        if operations or (synced and self._sent and not self._sent[-1].synced):
             self._submit(operations, synced, answers, size)
         elif self._sent:
             self._sent[-1].answers += answers
@@ -578,7 +503,7 @@ class Journal:
         size: int = 0,
     ) -> None:
         operations.append(("meta", [self._meta()]))
-        self._sent.append(Sent(self.position, answers or [], size))
+        self._sent.append(Sent(self.position, synced, answers or [], size))
         self._sent_size += size
         self.store.submit(self.position, synced, operations)
         self.position += 1
@@ -602,10 +527,6 @@ class Journal:
 
 CLOCK_PAUSE = 5.0  # seconds between two looks whether the clock on the wall has jumped
 PURGE_PAUSE = 10.0  # seconds between two looks for expired messages of a full session
-PAGE = 500  # messages read at once for a session
-PAGE_SIZE = 262_144  # ... and bytes
-MOST_RESUMING = 4  # connections that wait for one session to be read
-ANY = 2**62  # a bound that nothing reaches
 
 
 def _release(answers: list[Answer]) -> None:

@@ -174,7 +174,7 @@ class Retention:
         if not self._is_counting and now >= self._count_at:
             self._is_counting = True
             now = self._journal.timeline.stored(now)
-            self._journal.ask_retained("retained_totals", (now,), self._counted)
+            self._journal.questions.retained("retained_totals", (now,), self._counted)
         if self._is_counting:
             return not self._journal.is_behind
         return not self._was_full
@@ -247,7 +247,7 @@ class StoredReplay:
         self._is_asked = True
         now = self._journal.timeline.stored(self._clock.now)
         question = (self._subscription.filter, after, PAGE, PAGE_SIZE, now)
-        self._journal.ask_retained("retained", question, self._arrived)
+        self._journal.questions.retained("retained", question, self._arrived)
 
     def _arrived(self, answer: tuple[list[Row], str | None]) -> None:
         rows, self._after = answer

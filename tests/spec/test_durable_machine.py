@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.engine import journal
+from broker.engine import questions
 from broker.packets.properties import Properties, Property
 from broker.packets.types import (
     Connack,
@@ -118,7 +118,7 @@ class DurableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._page, journal.PAGE = journal.PAGE, 3
+        self._page, questions.PAGE = questions.PAGE, 3
         self.broker = MemoryBroker(
             store=MemoryStore(), max_inflight=4, backlog_window=3, receive_maximum=QUOTA
         )
@@ -383,7 +383,7 @@ class DurableMachine(RuleBasedStateMachine):
         try:
             self._come_to_rest()
         finally:
-            journal.PAGE = self._page
+            questions.PAGE = self._page
 
     def _come_to_rest(self) -> None:
         for name in NAMES:
