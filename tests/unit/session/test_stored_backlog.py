@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.engine import journal
+from broker.engine import questions
 from broker.packets.codes import ReasonCode
 from broker.packets.properties import Properties, Property
 from broker.packets.types import Puback, Publish
@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize("is_stored", [False, True], ids=["memory", "store
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "PAGE", 4)
+    monkeypatch.setattr(questions, "PAGE", 4)
 
 
 def made(is_stored: bool, **policy: Any) -> MemoryBroker:
