@@ -155,8 +155,9 @@ class Router:
             assert self._journal is not None
             for message in messages:
                 self._journal.address(message, route)
+        size = sum([each.size for each in messages])
         for subscription in route.subscriptions:
-            subscription.session.offer_run(messages, subscription)
+            subscription.session.offer_run(messages, subscription, size)
         return len(route.subscriptions)
 
     def is_anyone_full(self, route: Route) -> bool:

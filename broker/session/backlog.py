@@ -5,13 +5,16 @@ holds; the session bounds it.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
+    from broker.session.subscription import Subscription
 
 # What one waiting message costs beside its payload; a flood of empty messages must meet the byte
 # limit, too.
@@ -66,6 +69,25 @@ class Backlog:
             del self._latest[outgoing[0].topic]
         self._discount(outgoing)
         return outgoing
+
+    def run(self, most: int) -> tuple[list[Publication], Subscription]:
+        """The oldest messages, at most so many, as long as they are plain QoS 1, never expire and
+        share a subscription; there must be one. They stay.
+        """
+        _, subscription, _ = self._waiting[0]
+        messages: list[Publication] = []
+        if self._latest is None:
+            for publication, each, first in islice(self._waiting, most):
+                if each is not subscription or first != QOS_1 or publication.expires_at is not None:
+                    break
+                messages.append(publication)
+        return messages, subscription
+
+    def drop_run(self, messages: list[Publication]) -> None:
+        """Take out what `run` has returned."""
+        for each in messages:
+            self._waiting.popleft()
+            self.size -= each.size + OVERHEAD
 
     def take_all(self) -> Iterator[Outgoing]:
         """Empty the backlog, oldest first."""

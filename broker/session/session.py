@@ -34,6 +34,7 @@ OVER: Any = object()  # no more retained messages
 NEVER = 0xFFFFFFFF  # a session expiry interval of 0xFFFFFFFF does not expire (section 3.1.2.11.2)
 
 
+LONGEST_RUN = 64  # waiting messages that are sent at once
 WINDOW_SIZE = 262_144  # bytes of a stored backlog that are in memory for one connected client
 
 
@@ -133,8 +134,12 @@ class Session:
         if self.record is not None:
             self.record.take(self, publication.number)
 
-    def offer_run(self, messages: list[Publication], subscription: Subscription) -> None:
-        """Deliver several messages with the same first byte, without RETAIN; see `offer`."""
+    def offer_run(self, messages: list[Publication], subscription: Subscription, size: int) -> None:
+        """Deliver several messages with the same first byte, without RETAIN, which hold `size`
+        bytes together; see `offer`.
+        """
+        if self.carrier is None and self._count_run(messages, subscription, size):
+            return
         if not self._send_run(messages, subscription):
             for message in messages:
                 self.offer(message, subscription)
@@ -481,6 +486,27 @@ class Session:
         if record.behind >= bounds.messages or record.behind_size >= bounds.size:
             self._check_bounds(record)
 
+    def _count_run(
+        self, messages: list[Publication], subscription: Subscription, size: int
+    ) -> bool:
+        """Count several messages for an absent client, if the store has them and there is room for
+        all.
+        """
+        record, count = self.record, len(messages)
+        if record is None or record.is_full or record.trimming is not None:
+            return False
+        bounds = self._bounds
+        size += count * OVERHEAD
+        has_room = record.behind + count < bounds.messages and (
+            record.behind_size + size < bounds.size
+        )
+        if not has_room or not subscription.qos or messages[-1].number <= 0:
+            return False
+        record.behind += count
+        record.behind_size += size
+        self.queueing = True
+        return True
+
     def _offer_to_the_busy(
         self, carrier: Carrier, publication: Publication, subscription: Subscription
     ) -> None:
@@ -511,10 +537,37 @@ class Session:
 
     def _send_waiting(self, carrier: Carrier) -> None:
         while self.queueing and not (carrier.blocked or carrier.sated):
+            if self._send_waiting_run(carrier):
+                continue
             outgoing = self._next_waiting()
             if outgoing is None:
                 return
             self._send(carrier, outgoing)
+
+    def _send_waiting_run(self, carrier: Carrier) -> bool:
+        """Send several waiting QoS 1 messages of one subscription at once, if nothing is special
+        about any; False when the next one must be sent by itself.
+        """
+        backlog, record = self._backlog, self.record
+        room = min(self.window - self.in_flight, LONGEST_RUN)
+        if backlog is None or self._replays or room < 2 or len(backlog) < 2:
+            return False
+        messages, subscription = backlog.run(room)
+        if len(messages) < 2 or subscription.identifiers:
+            return False
+        if self._inflight is None:
+            self._inflight = Inflight()
+        packet_ids = self._inflight.start_run(messages, subscription, QOS_1, self.window)
+        if not carrier.send_run(messages, QOS_1, packet_ids):
+            for packet_id in packet_ids:
+                self._inflight.abandon(packet_id)
+            return False
+        backlog.drop_run(messages)
+        self.holding = backlog.qos_0 > 0
+        if record is not None:
+            record.take(self, messages[-1].number)
+            self._note_taken(record, backlog)
+        return True
 
     def _send_again(self, carrier: Carrier) -> bool:
         """Repeat what an earlier connection left unanswered; False while some of it must wait for
