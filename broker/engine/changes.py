@@ -126,14 +126,19 @@ class Changes:
             known.clear()
             self._read_size = 0
         page: list[Outgoing] = []
+        ways: dict[tuple[int | None, int], tuple[Subscription, int]] = {}  # most go the same
         for number, audience, *fields in rows:
             publication = known.get(number)
             if publication is None:
                 publication = known[number] = self.publication(*fields)
                 publication.number = number
                 self._read_size += publication.size
-            subscription = self._matched(session, audience, publication)
-            page.append((publication, subscription, granted(publication, subscription)))
+            way = ways.get((audience, publication.first))
+            if way is None:
+                subscription = self._matched(session, audience, publication)
+                way = subscription, granted(publication, subscription)
+                ways[audience, publication.first] = way
+            page.append((publication, *way))
         return page
 
     def _matched(

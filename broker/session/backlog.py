@@ -60,6 +60,21 @@ class Backlog:
         if expires_at is not None and expires_at < self._search_at:
             self._search_at = expires_at
 
+    def push_page(self, page: list[Outgoing]) -> int:
+        """Add messages of QoS 1 and 2 behind all others; how many older ones were taken out."""
+        before = len(self) + len(page)
+        if self._latest is not None:
+            for outgoing in page:
+                self.push(outgoing)
+            return before - len(self)
+        self._waiting.extend(page)
+        self.size += sum([each[0].size for each in page]) + len(page) * OVERHEAD
+        for publication, _, _ in page:
+            expires_at = publication.expires_at
+            if expires_at is not None and expires_at < self._search_at:
+                self._search_at = expires_at
+        return 0
+
     def pop(self) -> Outgoing:
         """Take the oldest message; there must be one."""
         outgoing = self._waiting.popleft()

@@ -374,9 +374,9 @@ class Session:
             return
         record.loading = None
         backlog = self._window()
-        for outgoing in page:
-            self._push(backlog, outgoing)
-            record.loaded = outgoing[0].number
+        if page:
+            self._ledger.lose("superseded", backlog.push_page(page))
+            record.loaded = page[-1][0].number
         if not page:
             record.behind, record.behind_size = record.since, record.since_size
         else:
