@@ -226,6 +226,11 @@ class Connection:
         """Whether enough for this turn waits: a long backlog must not hold up the others."""
         return self._outbox_size >= CHUNK
 
+    @property
+    def takes_runs(self) -> bool:
+        """Whether several messages can go at once: with topic aliases each is made by itself."""
+        return self.aliases_out is None
+
     def next_turn(self) -> None:
         """Be `drained` at the end of the next loop turn, also with nothing to send."""
         if not self._outbox:

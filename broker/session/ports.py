@@ -23,6 +23,11 @@ class Carrier(Protocol):
         """Whether there is enough to send for now; `pump` is called again when it is gone."""
         ...
 
+    @property
+    def takes_runs(self) -> bool:
+        """Whether `send_run` is worth trying."""
+        ...
+
     def next_turn(self) -> None:
         """Call `pump` again when others have had their turn."""
         ...

@@ -552,6 +552,8 @@ class Session:
         room = min(self.window - self.in_flight, LONGEST_RUN)
         if backlog is None or self._replays or room < 2 or len(backlog) < 2:
             return False
+        if not carrier.takes_runs:
+            return False
         messages, subscription = backlog.run(room)
         if len(messages) < 2 or subscription.identifiers:
             return False
