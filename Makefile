@@ -77,7 +77,7 @@ $(RUN_READY): pyproject.toml | $(BIN)/python
 
 $(TEST_READY): pyproject.toml $(RUN_READY)
 	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
-		postgres-server=postgresql sqlite3=sqlite3 cc=gcc
+		postgres-server=postgresql cc=gcc c-headers=libc6-dev
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --group test --group check
 	@touch $@
