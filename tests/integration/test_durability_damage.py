@@ -16,6 +16,7 @@ from tests.integration.durable import (
     is_connected,
     kill_all,
     leave_session,
+    mount,
     numbered,
     publish,
     publish_once,
@@ -182,10 +183,6 @@ def frozen(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True, timeout=10)
-
-
-def mount(*arguments: str | Path) -> None:
-    subprocess.run(["mount", *arguments], check=True, timeout=10)
 
 
 def test_a_read_only_folder_refuses_what_it_would_have_to_keep(read_only: BrokerProcess) -> None:
