@@ -115,7 +115,12 @@ class Retention:
         and made one by one: many subscriptions that wait for a slow client hold nothing. None says
         that more must be read first.
         """
-        yield from self._replay_held(subscription)
+        self._forget_expired()
+        clock = self._clock
+        for _, publication in self._messages.match(subscription.filter):
+            outgoing = _outgoing(publication, subscription, clock.now)
+            if outgoing is not None:
+                yield outgoing
         if self._journal is None:
             return
         if self._paged:
@@ -140,13 +145,6 @@ class Retention:
         self.size += publication.size
         if publication.expires_at is not None:
             self._note_expiry(publication.expires_at, publication.topic)
-
-    def _replay_held(self, subscription: Subscription) -> Iterator[Outgoing]:
-        self._forget_expired()
-        for _, publication in self._messages.match(subscription.filter):
-            outgoing = _outgoing(publication, subscription, self._clock.now)
-            if outgoing is not None:
-                yield outgoing
 
     def _leave_to_the_store(self) -> None:
         """Forget what is stored: there is too much of it."""

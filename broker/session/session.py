@@ -537,7 +537,7 @@ class Session:
 
     def _send_waiting(self, carrier: Carrier) -> None:
         while self.queueing and not (carrier.blocked or carrier.sated):
-            if self._send_waiting_run(carrier):
+            if not self._replays and self._send_waiting_run(carrier):
                 continue
             outgoing = self._next_waiting()
             if outgoing is None:
@@ -550,9 +550,7 @@ class Session:
         """
         backlog, record = self._backlog, self.record
         room = min(self.window - self.in_flight, LONGEST_RUN)
-        if backlog is None or self._replays or room < 2 or len(backlog) < 2:
-            return False
-        if not carrier.takes_runs:
+        if backlog is None or room < 2 or len(backlog) < 2 or not carrier.takes_runs:
             return False
         messages, subscription = backlog.run(room)
         if len(messages) < 2 or subscription.identifiers:
