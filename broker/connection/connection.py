@@ -15,7 +15,7 @@ from broker.packets.encode import encode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.primitives import encode_varint
 from broker.packets.properties import Property
-from broker.packets.publication import DUP, PUBLISH
+from broker.packets.publication import DUP, PUBLISH, QOS_BITS
 from broker.packets.reader import LARGEST_PACKET, Reader
 from broker.packets.types import Connack, Disconnect, Packet
 
@@ -34,8 +34,7 @@ CHUNK = (
     65_536  # bytes handed to the link at once while a backlog drains, so that others get their turn
 )
 MOST_HELD = 1_048_576  # bytes of packets that may come between a CONNECT and its CONNACK
-QOS_BITS = 0x06  # in a PUBLISH packet's first byte
-QOS_2 = 0x04
+QOS_2 = 0x04  # in a PUBLISH packet's first byte
 # Why nothing is read from the peer: it does not read its answers, its CONNECT is being decided
 # about, or the store is behind.
 OUTBOX, HELD, STORE = 1, 2, 4

@@ -26,14 +26,13 @@ class Audience:
     holds (None: it holds none); `is_stored` says whether the store knows the members.
     """
 
-    __slots__ = ("highest", "id", "is_stored", "is_touched", "key", "lowest", "members")
+    __slots__ = ("highest", "id", "is_stored", "key", "lowest", "members")
 
     def __init__(self, number: int, key: Key, members: Iterable[Subscription]) -> None:
         self.id = number
         self.key = key  # what makes it the same as another one
         self.members = {each[0]: member for each, member in zip(key, members, strict=True)}
         self.is_stored = False
-        self.is_touched = False  # on the journal's list to be looked at
         self.lowest: int | None = None
         self.highest = 0
 

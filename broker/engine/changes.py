@@ -272,8 +272,7 @@ class Changes:
         record.received = set(received)
 
     def _write_end(self, rows: Rows, record: Record, touched: dict[Audience, None]) -> None:
-        if record.row is not None:
-            rows["session_drop"].append((record.id,))
+        rows["session_drop"].append((record.id,))
         rows["message_drop"] += [(-number,) for number in record.inflight.values() if number < 0]
         self._swept.discard(record.id)
         for audience in self._holding.pop(record.id, NOTHING):

@@ -18,6 +18,7 @@ from broker.engine.durability import Level
 from broker.engine.questions import Questions
 from broker.engine.timeline import Timeline
 from broker.packets.codes import MQTT_5
+from broker.packets.publication import QOS_BITS
 from broker.session.record import Record
 
 if TYPE_CHECKING:
@@ -210,13 +211,7 @@ class Journal:
             audience = self.audiences.of(self._exact(publication, route))
             if audience is None:
                 return
-        publication.number = self.next_number
-        self.next_number += 1
-        self._changes.messages.append((publication, audience))
-        self._size += publication.size + WEIGHT
-        self.demand(route.level)
-        if not self._is_scheduled:
-            self._schedule()
+        self._enlist(publication, audience, route.level)
 
     def address_one(self, publication: Publication, subscription: Subscription) -> Publication:
         """Store a message for one subscriber, as the choice among shared ones; return the one to
@@ -228,14 +223,9 @@ class Journal:
             return publication
         audience = self.audiences.of([subscription])
         assert audience is not None
-        number, self.next_number = self.next_number, self.next_number + 1
         if publication.number:
-            publication = publication.copy(number)
-        publication.number = number
-        self._changes.messages.append((publication, audience))
-        self._size += publication.size + WEIGHT
-        self.demand(level)
-        self._schedule()
+            publication = publication.copy(0)
+        self._enlist(publication, audience, level)
         return publication
 
     def single(self, publication: Publication) -> Publication:
@@ -252,7 +242,7 @@ class Journal:
         if replaced is not None:
             self._size -= replaced.size + WEIGHT
         self._size += publication.size + WEIGHT
-        if publication.first & 0x06:  # nobody waits for an answer to QoS 0
+        if publication.first & QOS_BITS:  # nobody waits for an answer to QoS 0
             self.demand(level)
         self._schedule()
 
@@ -447,6 +437,16 @@ class Journal:
     @property
     def _has_content(self) -> bool:
         return bool(self._answers) or self._changes.any
+
+    def _enlist(self, publication: Publication, audience: Audience, level: int) -> None:
+        """Number a message and store it for its audience."""
+        publication.number = self.next_number
+        self.next_number += 1
+        self._changes.messages.append((publication, audience))
+        self._size += publication.size + WEIGHT
+        self.demand(level)
+        if not self._is_scheduled:
+            self._schedule()
 
     def _exact(self, publication: Publication, route: Route) -> list[Subscription]:
         """The receivers without those that are full or sent it themselves."""

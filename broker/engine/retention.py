@@ -9,6 +9,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING
 
+from broker.engine.questions import PAGE, PAGE_SIZE
 from broker.packets.publication import PUBLISH, RETAIN
 from broker.topics.retained import RetainedMessages
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 
 SPARE_EXPIRIES = 64  # of messages that were replaced; so many may stay in the order
-PAGE, PAGE_SIZE = 500, 262_144  # messages and bytes that are read at once
 LARGE = 1_048_576  # so many bytes below the limit count as full
 COUNT_AGAIN = 1.0  # seconds between two questions how much the store holds
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.packets.primitives import encode_string
+from broker.packets.publication import QOS_BITS
 from broker.session.subscription import Subscription, merge
 from broker.topics.filters import check_topic, is_wildcard, matches
 from broker.topics.sharing import HOPELESS, OFFLINE, ShareGroup
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
 
-QOS_BITS = 0x06  # in the first byte of a PUBLISH
 MOST_ROUTES = 16_384
 MOST_RECEIVERS = 1_000_000  # in all of them: many topics with many receivers each are not kept
 FEW_ROUTES = 64  # so many can be looked through when a filter changes
@@ -151,11 +151,12 @@ class Router:
             for message in messages:
                 receivers = self.spread(message, route)
             return receivers
+        size = 0
         if route.audience is not None and messages[0].first & QOS_BITS:
             assert self._journal is not None
             for message in messages:
                 self._journal.address(message, route)
-        size = sum([each.size for each in messages])
+            size = sum([each.size for each in messages])
         for subscription in route.subscriptions:
             subscription.session.offer_run(messages, subscription, size)
         return len(route.subscriptions)

@@ -14,6 +14,7 @@ from broker.packets.properties import Properties, Property, encode_properties
 PUBLISH = 0x30
 DUP = 0x08
 RETAIN = 0x01
+QOS_BITS = 0x06
 
 # Properties that belong to one hop and are never passed on with the message.
 HOP_PROPERTIES = (
@@ -204,7 +205,7 @@ class Publication:
         tail = self.payload
         if version == MQTT_5:
             tail = encode_varint(len(self.properties)) + self.properties + tail
-        with_id = bool(first & 0x06)
+        with_id = bool(first & QOS_BITS)
         length = len(head) + len(tail) + (2 if with_id else 0)
         start = bytes((first,)) + encode_varint(length) + head
         return (start, tail) if with_id else (start + tail, b"")

@@ -555,12 +555,7 @@ class Session:
         messages, subscription = backlog.run(room)
         if len(messages) < 2 or subscription.identifiers:
             return False
-        if self._inflight is None:
-            self._inflight = Inflight()
-        packet_ids = self._inflight.start_run(messages, subscription, QOS_1, self.window)
-        if not carrier.send_run(messages, QOS_1, packet_ids):
-            for packet_id in packet_ids:
-                self._inflight.abandon(packet_id)
+        if not self._start_run(carrier, messages, subscription, QOS_1):
             return False
         backlog.drop_run(messages)
         self.holding = backlog.qos_0 > 0
@@ -599,6 +594,16 @@ class Session:
             first = PUBLISH | subscription.qos << 1
         if first < QOS_1:
             return carrier.send_run(messages, first, None)
+        return self._start_run(carrier, messages, subscription, first)
+
+    def _start_run(
+        self,
+        carrier: Carrier,
+        messages: list[Publication],
+        subscription: Subscription,
+        first: int,
+    ) -> bool:
+        """Send QoS 1 or 2 messages with packet ids of their own, all or none."""
         inflight = self._inflight
         if inflight is None:
             inflight = self._inflight = Inflight()
