@@ -1,5 +1,5 @@
-"""What carries messages in and out: serial wires, MQTT-SN, work queues, other brokers.
+"""What carries messages in and out: work queues, serial wires, MQTT-SN, other brokers.
 
-Nothing here yet. A bridge implements a port that the broker's engine defines, or speaks MQTT to it;
-the broker never imports one.
+A bridge implements a port that the broker's engine defines, or speaks MQTT to it; the broker never
+imports one: its server loads them by name.
 """
