@@ -6,9 +6,11 @@ Times are seconds since 1970 (UTC), durations seconds. Payloads are bytes, of an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LONGEST_WAIT = 20.0  # seconds that `receive` waits for a first message at most
 MOST_AT_ONCE = 256  # messages that are received, acknowledged or peeked at in one call
@@ -93,7 +95,7 @@ class QueueStats:
 
 
 class Backend(Protocol):
-    """The verbs. Each raises QueueError; a lost connection to what is behind it is "unavailable"."""
+    """The verbs. Each raises QueueError; when what is behind it is gone, with "unavailable"."""
 
     async def receive(
         self,
