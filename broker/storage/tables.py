@@ -3,6 +3,9 @@
 A message is stored once. Its audience is a set of sessions (`member`); what waits for a session is
 what its audiences hold above its `cursor`. What is sent and not finished is in `inflight`.
 Texts that are keys compare by their bytes, in both databases.
+
+The queues' tables are a group of their own: in SQLite they lie beside the others, in PostgreSQL in
+the schema `heliograph`, which several brokers share.
 """
 
 from sqlalchemy import (
@@ -16,10 +19,11 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 
 # What `alembic_version` says of this schema: the newest file in migrations/versions.
-REVISION = "0001"
+REVISION = "0002"
 
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite: INTEGER is the row id itself
 BYTEWISE = Text().with_variant(Text(collation="C"), "postgresql")  # SQLite does so by itself
@@ -148,4 +152,107 @@ will = Table(
     Column("properties", LargeBinary, nullable=False),
     Column("delay", BigInteger, nullable=False),
     Column("due_at", INSTANT),
+)
+
+# -- queues ----------------------------------------------------------------------------------------
+
+queue_metadata = MetaData()
+
+READY, LEASED, WAITING, DELAYED = range(4)  # `queued.state`
+
+# What is looked up stands before what may be long: a row is read up to the last column wanted.
+queued = Table(
+    "queued",
+    queue_metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=False),
+    Column("queue", BYTEWISE, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("rank", SmallInteger, nullable=False),  # 9 - priority
+    # Leased: its end (NULL: none); delayed, or waiting and then delayed: when it becomes ready.
+    Column("due", INSTANT),
+    Column("key", BYTEWISE),
+    Column("token", BigInteger),  # of the lease
+    Column("consumer", Text),
+    Column("acquisitions", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("enqueued_at", INSTANT, nullable=False),
+    Column("expires_at", INSTANT),
+    Column("dead_from", Text),
+    Column("dead_reason", Text),
+    Column("dead_at", INSTANT),
+    Column("topic", Text, nullable=False),
+    Column("first", SmallInteger, nullable=False),
+    Column("publisher", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", BigInteger),  # where the payload is, when it is not here
+    Column("properties", LargeBinary, nullable=False),
+    Column("payload", LargeBinary),
+)
+# What is ready, in the order of its delivery: a lease takes it from the front.
+Index(
+    "queued_ready",
+    *(queued.c.queue, queued.c.rank, queued.c.number),
+    sqlite_where=text("state = 0"),
+    postgresql_where=text("state = 0"),
+)
+# What is not, by what it waits for.
+Index(
+    "queued_busy",
+    *(queued.c.queue, queued.c.state, queued.c.due),
+    sqlite_where=text("state <> 0"),
+    postgresql_where=text("state <> 0"),
+)
+Index(
+    "queued_key",
+    *(queued.c.queue, queued.c.key, queued.c.number),
+    sqlite_where=text("key IS NOT NULL"),
+    postgresql_where=text("key IS NOT NULL"),
+)
+Index(
+    "queued_expiry",
+    *(queued.c.queue, queued.c.expires_at),
+    sqlite_where=text("expires_at IS NOT NULL"),
+    postgresql_where=text("expires_at IS NOT NULL"),
+)
+
+queue_payload = Table(  # that several queues share, or that is large
+    "queue_payload",
+    queue_metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=False),
+    Column("uses", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+queue = Table(
+    "queue",
+    queue_metadata,
+    Column("name", BYTEWISE, primary_key=True),
+    Column("policy", Text, nullable=False),  # JSON
+    Column("origin", Text, nullable=False),  # config or client
+    Column("bindings", Text, nullable=False),  # JSON: topic filters
+    Column("mode", Text, nullable=False),  # running, paused or draining
+    Column("active", Text),  # the one consumer, where there may be only one
+    Column("active_until", INSTANT),
+    Column("tokens", INSTANT),  # deliveries that the rate allows at once; NULL: all it ever does
+    Column("tokens_at", INSTANT),
+)
+
+queue_counter = Table(
+    "queue_counter",
+    queue_metadata,
+    Column("queue", BYTEWISE, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("messages", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+queue_seen = Table(  # ids of messages that would come twice
+    "queue_seen",
+    queue_metadata,
+    Column("queue", BYTEWISE, primary_key=True),
+    Column("dedup_id", BYTEWISE, primary_key=True),
+    Column("until", INSTANT, nullable=False),
+    Index("queue_seen_until", "until"),
+    sqlite_with_rowid=False,
 )
