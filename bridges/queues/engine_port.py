@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
+    from broker.packets.publication import Publication
     from broker.queues.delivery import Delivery
     from broker.queues.entry import Entry
     from broker.queues.policy import QueuePolicy
@@ -49,13 +50,13 @@ class EngineQueues(Protocol):
         """Answers "ok" or "unknown", what was leased, and when to ask again by itself."""
         ...
 
-    def ack(self, receipts: Sequence[Receipt], answer: Callable[[list[str]], None]) -> None:
+    def ack(self, receipts: list[Receipt], answer: Callable[[list[str]], None]) -> None:
         """The messages are done; answers when that is committed."""
         ...
 
     def fail(
         self,
-        receipts: Sequence[Receipt],
+        receipts: list[Receipt],
         kind: str,
         delay: float | None,
         reason: str,
@@ -65,23 +66,17 @@ class EngineQueues(Protocol):
         ...
 
     def renew(
-        self, receipts: Sequence[Receipt], seconds: float, answer: Callable[[list[str]], None]
+        self, receipts: list[Receipt], seconds: float, answer: Callable[[list[str]], None]
     ) -> None:
         """The leases end `seconds` from now."""
         ...
 
-    def leave(self, consumer: str) -> None:
+    def give_back(self, consumer: str) -> None:
         """All leases of the consumer go back."""
         ...
 
-    def put(
-        self,
-        entry: Entry,
-        topic: str,
-        payload: bytes,
-        properties: bytes,
-        publisher: str,
-        answer: Callable[[str, int | None], None],
+    def put_and_tell(
+        self, entry: Entry, publication: Publication, answer: Callable[[str, int | None], None]
     ) -> None:
         """Answers "ok" and the number where it is known, or "unknown", "full", "draining",
         "unavailable".
@@ -91,7 +86,9 @@ class EngineQueues(Protocol):
     def admin(
         self, verb: str, queue: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]
     ) -> None:
-        """purge, pause, resume, drain, redrive(numbers, to, payload), delete(number)."""
+        """purge, pause, resume, drain, redrive(numbers, to, payload), delete(number). Answers None
+        when nobody knows what came of it.
+        """
         ...
 
     def stats(self, name: str | None, answer: Callable[[list[dict[str, Any]]], None]) -> None:
