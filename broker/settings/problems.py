@@ -1,0 +1,41 @@
+"""What is wrong with the settings: where, which key, what is wrong and what would be right."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong.
+
+    `source` is a file, an environment variable or the command line; line 0 is unknown.
+    """
+
+    source: str
+    key: str
+    wrong: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}" if self.line else self.source
+        return ": ".join(part for part in (place, self.key, self.wrong) if part)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems` has every reason."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(*self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class Entry(NamedTuple):
+    """One entry of a list while it is gathered. Line 0 is unknown."""
+
+    source: str
+    line: int
+    values: dict[str, Any]
