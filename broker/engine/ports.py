@@ -6,7 +6,7 @@ Answers must come on the thread that runs the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,9 @@ from broker.packets.codes import ReasonCode
 if TYPE_CHECKING:
     from broker.connection.ports import Origin
     from broker.engine.durability import Levels
+    from broker.packets.publication import Publication
+    from broker.queues.delivery import Delivery
+    from broker.queues.entry import Entry, Forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +126,37 @@ class Authorizer(Protocol):
         """Whether the client may subscribe with this filter (for a shared one: the filter after the
         share name).
         """
+
+
+class TopicRules(Protocol):
+    """The rules that concern one topic."""
+
+    def entries(self, publication: Publication) -> Sequence[Entry]:
+        """Into which queues a message of this topic goes, each queue at most once. Never raises."""
+
+
+class ForwardRules(Protocol):
+    """The rules that move messages on out of one queue."""
+
+    def forward(self, delivery: Delivery) -> Forward:
+        """Where a message of this queue goes. Never raises."""
+
+
+class Rules(Protocol):
+    """What fills the queues, as the configuration has it."""
+
+    @property
+    def forwards(self) -> Collection[str]:
+        """The queues whose messages are moved on."""
+
+    @property
+    def misses(self) -> Mapping[str, int]:
+        """How often each rule, by its name, could not be read of a message: no JSON, no such field,
+        another type.
+        """
+
+    def for_topic(self, topic: str) -> TopicRules | None:
+        """The rules of a topic, worth keeping; None: there are none."""
+
+    def for_queue(self, queue: str) -> ForwardRules | None:
+        """The rules of a queue; None: its messages stay."""
