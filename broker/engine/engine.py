@@ -12,11 +12,14 @@ from broker.connection.ports import Traffic
 from broker.connection.states import PERMITTED, State
 from broker.engine.admission import Admission
 from broker.engine.authenticating import Authenticating
+from broker.engine.bindings import Bindings
 from broker.engine.connecting import Connecting
 from broker.engine.deadlines import Deadlines
 from broker.engine.ending import Ending
 from broker.engine.journal import Journal
 from broker.engine.publishing import Publishing
+from broker.engine.queue_clients import QueueClients
+from broker.engine.queueing import Queueing
 from broker.engine.recovery import Recovery
 from broker.engine.retention import Retention
 from broker.engine.router import Router
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         Authenticator,
         Authorizer,
         Durability,
+        Rules,
     )
     from broker.packets.errors import ProtocolViolation
     from broker.session.session import Session
@@ -65,6 +69,7 @@ class Engine:
         authorizer: Authorizer | None = None,
         authentication_methods: AuthenticationMethods | None = None,
         durability: Durability | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.policy = policy
         self.clock = Clock()
@@ -74,7 +79,11 @@ class Engine:
         if durability is not None:
             journal = Journal(durability, self.clock, self.deadlines)
         self.journal = journal  # None: all is in memory only
+        # None: without a store there are no queues
+        self.queue_clients = clients = self._queue_clients(rules, rng)
         self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng, journal)
+        if clients is not None:
+            clients.queueing.bindings.on_change = self.router.forget_routes
         self.retention = Retention(
             self.clock,
             policy.max_retained_messages,
@@ -107,6 +116,7 @@ class Engine:
             authorizer,
             observe,
             journal,
+            clients,
         )
         self.wills = Wills(self.clock, self.deadlines, self.publishing.publish_will, journal)
         self.sessions.on_end = self.wills.session_ended
@@ -114,7 +124,7 @@ class Engine:
         self.deadlines.on_fault = self._ending.on_stray_fault
         self._rng = rng
         self._subscribing = Subscribing(
-            policy, self.router, self.retention, authorizer, observe, journal
+            policy, self.router, self.retention, authorizer, observe, journal, clients
         )
         self._authenticating = Authenticating(
             authentication_methods or {},
@@ -140,6 +150,11 @@ class Engine:
         runs = Runs(self.publishing, self.router, self.traffic, policy.maximum_qos)
         # an authorizer looks at every message: no run may pass it by
         self.runs = runs.table if authorizer is None else {}
+
+    @property
+    def queues(self) -> Queueing | None:
+        """What doors to the queues ask; None: there is no store, so there are none."""
+        return None if self.queue_clients is None else self.queue_clients.queueing
 
     # -- for the shells ---------------------------------------------------------------------------
 
@@ -175,7 +190,13 @@ class Engine:
         assert self.journal is not None
         self.clock.now = now
         recovery = Recovery(
-            self.clock, self.journal, self.sessions, self.router, self.retention, self.wills
+            self.clock,
+            self.journal,
+            self.sessions,
+            self.router,
+            self.retention,
+            self.wills,
+            self.queue_clients,
         )
         recovery.restore(opened)
 
@@ -208,6 +229,21 @@ class Engine:
         self.deadlines.arm(connection)
 
     # -- who handles what -------------------------------------------------------------------------
+
+    def _queue_clients(self, rules: Rules | None, rng: Random) -> QueueClients | None:
+        journal, policy = self.journal, self.policy
+        if journal is None:
+            return None
+        journal.queues = Queueing(
+            self.clock,
+            journal,
+            self.deadlines,
+            rng,
+            self.traffic,
+            Bindings(rules),
+            policy.max_queues,
+        )
+        return QueueClients(journal.queues, self.clock, self.traffic, policy.create_queues)
 
     def _tables(self) -> dict[State, tuple[Handler, ...]]:
         """The handler for every packet type in every state; what is not permitted is misplaced

@@ -22,13 +22,14 @@ from broker.packets.publication import QOS_BITS
 from broker.session.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from broker.clock import Clock
     from broker.connection.connection import Connection
     from broker.engine.audiences import Audience
     from broker.engine.deadlines import Deadlines
     from broker.engine.ports import Durability, Operations
+    from broker.engine.queueing import Queueing
     from broker.engine.router import Route
     from broker.packets.publication import Publication
     from broker.packets.types import Will
@@ -60,13 +61,16 @@ class Waiting:
 class Sent:
     """A batch that is with the store, and who waits for it."""
 
-    __slots__ = ("answers", "position", "size", "synced")
+    __slots__ = ("answers", "calls", "position", "size", "synced")
 
-    def __init__(self, position: int, synced: bool, answers: list[Answer], size: int) -> None:
+    def __init__(
+        self, position: int, synced: bool, answers: list[Answer], size: int, calls: tuple[int, int]
+    ) -> None:
         self.position = position
         self.synced = synced
         self.answers = answers
         self.size = size
+        self.calls = calls  # the queues' calls that it has: from, up to
 
 
 class Figures:
@@ -112,6 +116,8 @@ class Journal:
         self._clock = clock
         self._deadlines = deadlines
         self._relaxed_interval = durability.relaxed_interval
+        self.queues: Queueing | None = None
+        self._next_call = 1  # of the queues, that no batch has yet
         self._changes = Changes(self)
         self.questions = Questions(
             self.store, self._changes, clock, self.timeline, self._seal, self._schedule
@@ -199,6 +205,36 @@ class Journal:
     def refuses(self) -> bool:
         """Whether the store takes nothing new, and waiting will not help."""
         return self.figures.trouble in REFUSING
+
+    # -- queues -----------------------------------------------------------------------------------
+
+    def gather(self, size: int, level: int) -> None:
+        """A message of so many bytes goes into a queue; the next answer waits for it."""
+        self._size += size + WEIGHT
+        self.demand(level)
+        if not self._is_scheduled:
+            self._schedule()
+
+    @property
+    def queues_are_choosy(self) -> bool:
+        """Whether messages must be looked at one by one, as a queue may refuse some."""
+        return self.queues is not None and self.queues.is_choosy
+
+    def promise(self, level: int) -> None:
+        """What is gathered now is promised to somebody who waits for the results of its batch."""
+        if level == Level.STRICT:
+            self._synced = True
+
+    def await_commit(self, go_on: Callable[[], None], level: int) -> None:
+        """Call `go_on` when what has been gathered until now is committed."""
+        self._answers.append((Waiting(go_on), []))
+        self.promise(level)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Have `turn` called at the end of this turn of the loop."""
+        if not self._is_scheduled:
+            self._schedule()
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -389,18 +425,38 @@ class Journal:
         if self._due is None:
             self._due = self._clock.now + self._relaxed_interval
             self._deadlines.arm(self)
-        if not self._sent and (self._answers or self._size > MOST_OPEN or self._is_due):
+        if not self._sent and self._is_time:
             self._seal(self._is_due)
 
-    def on_committed(self, position: int, seconds: float, rows: int) -> None:
-        """A batch is safe: let its answers go, and commit what has gathered meanwhile."""
+    @property
+    def _is_time(self) -> bool:
+        """Whether something in the open batch should not wait for more."""
+        is_urgent = self.queues is not None and self.queues.is_urgent
+        return is_urgent or bool(self._answers) or self._size > MOST_OPEN or self._is_due
+
+    def on_committed(
+        self,
+        position: int,
+        seconds: float,
+        rows: int,
+        results: Sequence[tuple[int, Any]] = (),
+        counts: Sequence[tuple[str, int, int]] = (),
+    ) -> None:
+        """A batch is safe: let its answers go, and commit what has gathered meanwhile. `results`
+        and `counts` are the queues'.
+        """
         if rows:  # else it had been committed before the store process was started again
             self.figures.note(seconds, rows)
+        calls = self._next_call, 0
         while self._sent and self._sent[0].position <= position:
             sent = self._sent.popleft()
             self.committed = sent.position
             self._sent_size -= sent.size
+            calls = min(calls[0], sent.calls[0]), sent.calls[1]
             _release(sent.answers)
+        if self.queues is not None:
+            self.queues.on_results(results, counts)
+            self.queues.on_lost(*calls)
         self._let_go_on()
         self.turn()
 
@@ -436,7 +492,8 @@ class Journal:
 
     @property
     def _has_content(self) -> bool:
-        return bool(self._answers) or self._changes.any
+        has_queued = self.queues is not None and self.queues.any
+        return bool(self._answers) or has_queued or self._changes.any
 
     def _enlist(self, publication: Publication, audience: Audience, level: int) -> None:
         """Number a message and store it for its audience."""
@@ -486,6 +543,8 @@ class Journal:
         synced, self._synced = self._synced, False
         self._is_due = self._is_due and not everything
         operations = self._changes.take(everything)
+        if self.queues is not None:
+            operations += self.queues.take()
         if operations or (synced and self._sent and not self._sent[-1].synced):
             self._submit(operations, synced, answers, size)
         elif self._sent:
@@ -503,7 +562,11 @@ class Journal:
         size: int = 0,
     ) -> None:
         operations.append(("meta", [self._meta()]))
-        self._sent.append(Sent(self.position, synced, answers or [], size))
+        calls = self._next_call, self._next_call
+        if self.queues is not None:
+            calls = self._next_call, self.queues.next_call
+            self._next_call = calls[1]
+        self._sent.append(Sent(self.position, synced, answers or [], size, calls))
         self._sent_size += size
         self.store.submit(self.position, synced, operations)
         self.position += 1

@@ -46,5 +46,7 @@ class Policy:
     maximum_qos: int = 2
     retain_available: bool = True
     shared_strategy: str = "round_robin"
+    max_queues: int = 1000
+    create_queues: bool = False  # by clients, with `$queue/<name>/<filter>`
     response_information: str = ""  # "{client_id}" is filled in; "" = none
     server_reference: str = ""

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from broker.engine.notices import AccessDenied
 from broker.engine.ports import Client
+from broker.engine.queue_clients import is_control_topic, is_queue_topic
 from broker.engine.router import is_reserved
 from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.decode import decode, decode_publish
 from broker.packets.errors import ProtocolViolation, misuse
-from broker.packets.properties import Property
+from broker.packets.properties import Properties, Property
 from broker.packets.publication import Publication, travelling_properties
 from broker.packets.reader import packet_start
 from broker.packets.types import Puback, Pubcomp, Publish, Pubrec, Pubrel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
+    from broker.engine.queue_clients import QueueClients
     from broker.engine.retention import Retention
     from broker.engine.router import Router
     from broker.packets.types import Will
@@ -33,6 +35,7 @@ PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70  # the first byte of th
 PUBACK_2, PUBREC_2 = b"\x40\x02", b"\x50\x02"  # their fixed header when nothing but an id follows
 PUBCOMP_2 = b"\x70\x02"
 SHORT = 2  # the length of an acknowledgement that has a packet id and no reason: success
+NO_PROPERTIES: Properties = {}
 
 
 class Publishing:
@@ -44,6 +47,7 @@ class Publishing:
         "_journal",
         "_observe",
         "_policy",
+        "_queues",
         "_retention",
         "_router",
         "_traffic",
@@ -59,8 +63,10 @@ class Publishing:
         authorizer: Authorizer | None,
         observe: Observer,
         journal: Journal | None = None,
+        queues: QueueClients | None = None,
     ) -> None:
         self._journal = journal
+        self._queues = queues
         self._clock = clock
         self._policy = policy
         self._router = router
@@ -101,12 +107,16 @@ class Publishing:
         """The client owns a QoS 1 message, or refuses it."""
         session = connection.session
         assert session is not None
+        reason, properties = 0, NO_PROPERTIES
         if end - start == SHORT and first == PUBACK and data[start] | data[start + 1]:
             packet_id = data[start] << 8 | data[start + 1]
         else:
-            packet_id = _decoded(connection, first, data, start, end).packet_id
+            packet = _decoded(connection, first, data, start, end)
+            packet_id, reason, properties = packet.packet_id, packet.reason, packet.properties
         if session.on_puback(packet_id) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBACK for a QoS 2 message")
+        if session.lending is not None:
+            session.lending.on_answer(packet_id, reason, properties)
 
     def on_pubrec(
         self, connection: Connection, first: int, data: bytes, start: int, end: int
@@ -114,12 +124,15 @@ class Publishing:
         """The client owns a QoS 2 message, or refuses it."""
         session = connection.session
         assert session is not None
+        reason, properties = 0, NO_PROPERTIES
         if end - start == SHORT and first == PUBREC and data[start] | data[start + 1]:
-            packet_id, reason = data[start] << 8 | data[start + 1], 0
+            packet_id = data[start] << 8 | data[start + 1]
         else:
             packet = _decoded(connection, first, data, start, end)
-            packet_id, reason = packet.packet_id, packet.reason
+            packet_id, reason, properties = packet.packet_id, packet.reason, packet.properties
         step = session.on_pubrec(packet_id, reason >= REFUSED)
+        if session.lending is not None:  # what the queue is told is committed with the PUBREL
+            session.lending.on_answer(packet_id, reason, properties)
         if step is Step.RELEASE:
             connection.send_pubrel(packet_id)
         elif step is Step.MISMATCH:
@@ -156,6 +169,8 @@ class Publishing:
             packet_id = _decoded(connection, first, data, start, end).packet_id
         if session.on_pubcomp(packet_id) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBCOMP for a message that was not released")
+        if session.lending is not None:
+            session.lending.pump()
 
     def is_new(self, connection: Connection, packet_id: int) -> bool:
         """Whether a QoS 2 message comes for the first time [MQTT-4.3.3-10]."""
@@ -174,7 +189,9 @@ class Publishing:
     def is_choosy(self) -> bool:
         """Whether each QoS 1 and 2 message must be looked at by itself: some cannot be kept."""
         journal = self._journal
-        return (journal is not None and journal.refuses) or self._policy.backlog_policy == "reject"
+        if journal is not None and (journal.refuses or journal.queues_are_choosy):
+            return True
+        return self._policy.backlog_policy == "reject"
 
     def quota(self, connection: Connection) -> int:
         """How many new QoS 2 messages the client may send now [MQTT-3.3.4-7]."""
@@ -211,6 +228,8 @@ class Publishing:
         """Retain a message if it says so and there is room, and pass it on to everyone who wants
         it; return SUCCESS or NO_MATCHING_SUBSCRIBERS.
         """
+        if is_queue_topic(publication.topic):
+            return self._publish_to_queue(publication)
         route = self._router.route(publication.topic)  # a bad name must not be retained either
         if publication.retain and not self._retention.store(publication):
             self._traffic.lose("retained_full")
@@ -239,6 +258,11 @@ class Publishing:
 
     # -- helpers ----------------------------------------------------------------------------------
 
+    def _publish_to_queue(self, publication: Publication) -> ReasonCode:
+        if self._queues is None:
+            return ReasonCode.TOPIC_NAME_INVALID
+        return self._queues.publish(publication)
+
     def _check_properties(self, connection: Connection, packet: Publish) -> None:
         if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:  # [MQTT-3.3.4-6]
             raise misuse("MQTT-3.3.4-6", "a subscription identifier from a client")
@@ -259,7 +283,7 @@ class Publishing:
             raise ProtocolViolation(ReasonCode.RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-14")
 
     def _take(self, connection: Connection, packet: Publish) -> ReasonCode:
-        refusal = self._refusal(connection, packet) or self._unstorable(connection, packet)
+        refusal = self._refusal(connection, packet)
         if refusal is not None:
             self._traffic.lose(refusal.name.lower())
             return refusal
@@ -273,17 +297,33 @@ class Publishing:
             self._expiry(properties.get(Property.MESSAGE_EXPIRY_INTERVAL)) if properties else None,
             connection.client_id,
         )
+        if is_queue_topic(packet.topic):
+            return self._take_for_queue(connection, publication)
+        refusal = self._unstorable(connection, publication)
+        if refusal is not None:
+            self._traffic.lose(refusal.name.lower())
+            return refusal
         is_told = packet.qos and connection.version == MQTT_5
         if packet.retain and is_told and not self._retention.has_room(publication):
             self._traffic.lose("retained_full")
             return ReasonCode.QUOTA_EXCEEDED
         return self.publish(publication)
 
+    def _take_for_queue(self, connection: Connection, publication: Publication) -> ReasonCode:
+        session = connection.session
+        if self._queues is None or session is None:
+            self._traffic.lose("queue_unknown")
+            return ReasonCode.TOPIC_NAME_INVALID
+        if self._journal is not None and self._journal.refuses:
+            self._traffic.lose("quota_exceeded")
+            return ReasonCode.QUOTA_EXCEEDED
+        return self._queues.on_publish(session, publication)
+
     def _refusal(self, connection: Connection, packet: Publish) -> ReasonCode | None:
         topic = packet.topic
         if is_reserved(topic):
             return ReasonCode.NOT_AUTHORIZED
-        if self._authorizer is not None:
+        if self._authorizer is not None and not is_control_topic(topic):
             client = Client(connection.client_id, connection.username, connection.origin.address)
             if not self._authorizer.may_publish(client, topic):
                 self._observe(
@@ -294,16 +334,19 @@ class Publishing:
             return ReasonCode.PAYLOAD_FORMAT_INVALID
         return None
 
-    def _unstorable(self, connection: Connection, packet: Publish) -> ReasonCode | None:
+    def _unstorable(self, connection: Connection, publication: Publication) -> ReasonCode | None:
         """Why a message that would have to be kept cannot be, for a publisher that can be told."""
-        if not packet.qos or connection.version != MQTT_5:
+        if not publication.qos or connection.version != MQTT_5:
             return None
-        route = self._router.route(packet.topic)
-        refuses = self._journal is not None and self._journal.refuses
-        if refuses and (route.audience is not None or route.groups or packet.retain):
-            return ReasonCode.QUOTA_EXCEEDED
+        route = self._router.route(publication.topic)
+        if self._journal is not None and self._journal.refuses:
+            is_kept = route.audience is not None or route.rules is not None
+            if is_kept or route.groups or publication.retain:
+                return ReasonCode.QUOTA_EXCEEDED
         if self._policy.backlog_policy == "reject" and self._router.is_anyone_full(route):
             return ReasonCode.QUOTA_EXCEEDED
+        if route.rules is not None and self._queues is not None:
+            return self._queues.queueing.refusal(publication, route.rules)
         return None
 
     def _expiry(self, interval: int | None) -> float | None:

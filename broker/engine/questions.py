@@ -126,6 +126,15 @@ class Questions:
 
         self._put_off(ask)
 
+    def queues(self, name: str, arguments: Row, answer: Callable[[Any], None]) -> None:
+        """Ask about queues; the answer counts in all that was done to them until now."""
+
+        def ask() -> None:
+            self._seal(False)
+            self._store.ask(name, arguments, answer)
+
+        self._put_off(ask)
+
     def _put_off(self, ask: Callable[[], None]) -> None:
         self._waiting.append(ask)
         self._schedule()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from broker.engine.queue_clients import address, is_queue_topic
 from broker.packets.properties import WILL, decode_properties
 from broker.packets.types import Will
 from broker.session.record import Record
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.engine.journal import Journal
     from broker.engine.ports import Row
+    from broker.engine.queue_clients import QueueClients
     from broker.engine.retention import Retention
     from broker.engine.router import Router
     from broker.engine.sessions import Sessions
@@ -38,7 +40,9 @@ class Recovery:
         router: Router,
         retention: Retention,
         wills: Wills,
+        queues: QueueClients | None = None,
     ) -> None:
+        self._queues = queues
         self._clock = clock
         self._journal = journal
         self._sessions = sessions
@@ -51,6 +55,9 @@ class Recovery:
         """Take over everything: the keys are those of docs/internals.md."""
         self._journal.begin_again(opened["meta"], self._clock.now)
         self._journal.longest_name = opened.get("longest_name", 0)
+        if self._queues is not None:
+            self._journal.next_number = max(self._journal.next_number, opened.get("queued_next", 1))
+            self._queues.queueing.restore(opened)
         for row in opened["sessions"]:
             self._restore_session(row)
         for row in opened["subscriptions"]:
@@ -100,8 +107,12 @@ class Recovery:
         if session.subscriptions is None:
             session.subscriptions = {}
         session.subscriptions[wanted] = subscription
-        if session.client_id:  # else it has ended: it gets nothing new
+        if not session.client_id:  # it has ended: it gets nothing new
+            return
+        if not is_queue_topic(wanted):
             self._router.add(subscription)
+        elif self._queues is not None and address(wanted) is not None:
+            self._queues.restore(wanted, subscription)
 
     def _restore_audiences(self, members: list[Row], stored: list[Row]) -> None:
         by_audience: dict[int, list[Subscription]] = {}

@@ -25,11 +25,12 @@ LONGEST_CACHED_TOPIC = 256  # bytes; the cache must not be a way to fill the mem
 
 
 class Route:
-    """The receivers of one topic: one subscription for each session, and the shared groups. `level`
-    says how its messages are stored, `audience` for whom (None: for nobody).
+    """The receivers of one topic: one subscription for each session, the shared groups, and the
+    `rules` by which queues take its messages (None: none does). `level` says how its messages are
+    stored, `audience` for whom (None: for nobody).
     """
 
-    __slots__ = ("audience", "groups", "has_no_local", "level", "subscriptions", "topic")
+    __slots__ = ("audience", "groups", "has_no_local", "level", "rules", "subscriptions", "topic")
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Route:
         self.subscriptions = subscriptions
         self.groups = groups
         self.has_no_local = any(each.no_local for each in subscriptions)
+        queues = None if journal is None else journal.queues
+        self.rules = None if queues is None else queues.bindings.for_topic(topic)
 
 
 class Router:
@@ -97,7 +100,7 @@ class Router:
             self.shared_count += len(group)
         else:
             self._tree.add(subscription.filter, client_id, subscription)
-        self._forget_routes(subscription.filter)
+        self.forget_routes(subscription.filter)
 
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription out; nothing new is routed to it [MQTT-3.10.4-2]."""
@@ -106,7 +109,7 @@ class Router:
             self._leave_group(subscription)
         else:
             self._tree.remove(subscription.filter, client_id)
-        self._forget_routes(subscription.filter)
+        self.forget_routes(subscription.filter)
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -139,6 +142,8 @@ class Router:
             receivers += 1
         for group in route.groups:
             receivers += self._deliver_shared(group, publication)
+        if route.rules is not None:
+            receivers += self._put_into_queues(publication, route)
         return receivers
 
     def spread_run(self, messages: list[Publication], route: Route) -> int:
@@ -159,7 +164,10 @@ class Router:
             size = sum([each.size for each in messages])
         for subscription in route.subscriptions:
             subscription.session.offer_run(messages, subscription, size)
-        return len(route.subscriptions)
+        if route.rules is not None:
+            for message in messages:
+                receivers = self._put_into_queues(message, route)
+        return len(route.subscriptions) + receivers
 
     def is_anyone_full(self, route: Route) -> bool:
         """Whether a QoS 1 or 2 message would be lost to one of its receivers."""
@@ -174,6 +182,12 @@ class Router:
         return group is not None and self._deliver_shared(group, publication) > 0
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _put_into_queues(self, publication: Publication, route: Route) -> int:
+        assert self._journal is not None
+        assert self._journal.queues is not None
+        assert route.rules is not None
+        return self._journal.queues.take_in(publication, route.rules, route.level)
 
     def _deliver_shared(self, group: ShareGroup[Subscription], publication: Publication) -> int:
         chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)
@@ -201,7 +215,7 @@ class Router:
             self._weight = len(route.subscriptions) + len(route.groups)
         self.known[name] = route
 
-    def _forget_routes(self, topic_filter: str) -> None:
+    def forget_routes(self, topic_filter: str) -> None:
         """Drop the cached answers that a change of this filter makes wrong."""
         known = self.known
         if not is_wildcard(topic_filter):

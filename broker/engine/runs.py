@@ -39,7 +39,10 @@ from_frame = Publication.from_frame
 
 
 def _owned(session: Session, packet_id: int) -> bool:
-    return session.on_pubrec(packet_id, False) is Step.RELEASE
+    is_owned = session.on_pubrec(packet_id, False) is Step.RELEASE
+    if is_owned and session.lending is not None:
+        session.lending.on_answer(packet_id, 0, {})
+    return is_owned
 
 
 def _released(session: Session, packet_id: int) -> bool:
@@ -47,7 +50,10 @@ def _released(session: Session, packet_id: int) -> bool:
 
 
 def _done(session: Session, packet_id: int) -> bool:
-    return session.on_pubcomp(packet_id) is Step.DONE
+    is_done = session.on_pubcomp(packet_id) is Step.DONE
+    if is_done and session.lending is not None:
+        session.lending.pump()
+    return is_done
 
 
 # The later steps of a QoS 2 exchange that goes as it should: what a packet does to the session
@@ -114,6 +120,8 @@ class Runs:
         assert session is not None
         if session.on_pubacks(packet_ids) is Step.MISMATCH:
             raise misuse("4.3.3", "PUBACK for a QoS 2 message")
+        if session.lending is not None:
+            session.lending.on_pubacks(packet_ids)
         return at + len(packet_ids)
 
     def on_steps(self, connection: Connection, data: bytes, packets: Packets, at: int) -> int:

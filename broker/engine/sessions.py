@@ -130,8 +130,12 @@ class Sessions:
         """
         self.wake(session)
         del self._by_client[session.client_id]
-        for subscription in (session.subscriptions or {}).values():
-            self._router.remove(subscription)
+        members = () if session.lending is None else session.lending.members
+        for wanted, subscription in (session.subscriptions or {}).items():
+            if wanted not in members:
+                self._router.remove(subscription)
+        if session.lending is not None:
+            session.lending.ended()
         if self.on_end is not None:
             self.on_end(session.client_id)
         if self._journal is None or session.record is None:

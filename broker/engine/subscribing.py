@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from broker.engine.notices import AccessDenied
 from broker.engine.ports import Client
+from broker.engine.queue_clients import address, is_queue_topic
 from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.decode import decode
 from broker.packets.errors import ProtocolViolation
 from broker.packets.properties import Property
 from broker.packets.types import Suback, Subscribe, Unsuback, Unsubscribe
+from broker.queues.names import PREFIX
 from broker.session.subscription import Subscription
 from broker.topics.filters import check_filter, split_shared
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from broker.engine.notices import Observer
     from broker.engine.policy import Policy
     from broker.engine.ports import Authorizer
+    from broker.engine.queue_clients import QueueClients
     from broker.engine.retention import Retention
     from broker.engine.router import Router
     from broker.packets.types import SubscriptionRequest
@@ -33,7 +36,9 @@ DO_NOT_SEND = 2
 class Subscribing:
     """What the broker does with topic filters."""
 
-    __slots__ = ("_authorizer", "_journal", "_observe", "_policy", "_retention", "_router")
+    __slots__ = (
+        *("_authorizer", "_journal", "_observe", "_policy", "_queues", "_retention", "_router"),
+    )
 
     def __init__(
         self,
@@ -43,8 +48,10 @@ class Subscribing:
         authorizer: Authorizer | None,
         observe: Observer,
         journal: Journal | None = None,
+        queues: QueueClients | None = None,
     ) -> None:
         self._journal = journal
+        self._queues = queues
         self._policy = policy
         self._router = router
         self._retention = retention
@@ -100,6 +107,8 @@ class Subscribing:
     ) -> int:
         session = connection.session
         assert session is not None
+        if is_queue_topic(request.filter):
+            return self._consume(connection, session, request, identifiers)
         try:
             subscription = self._subscription(session, request, identifiers)
         except ProtocolViolation as violation:
@@ -116,11 +125,49 @@ class Subscribing:
             self._journal.subscribed(request.filter, subscription, before)
         return subscription.qos
 
+    def _consume(
+        self,
+        connection: Connection,
+        session: Session,
+        request: SubscriptionRequest,
+        identifiers: tuple[int, ...],
+    ) -> int:
+        """A filter that names a queue: its messages are lent, one consumer each."""
+        wanted = request.filter
+        subscription = Subscription(session, wanted, request.qos, identifiers=identifiers)
+        refusal = self._queue_refusal(wanted) or self._refusal(
+            connection, session, wanted, subscription
+        )
+        if refusal is not None:
+            return _failure(connection, refusal)
+        assert self._queues is not None
+        before = (session.subscriptions or {}).get(wanted)
+        if session.subscriptions is None:
+            session.subscriptions = {}
+        session.subscriptions[wanted] = subscription
+        self._queues.subscribe(wanted, subscription)
+        if self._journal is not None:
+            self._journal.subscribed(wanted, subscription, before)
+        return subscription.qos
+
+    def _queue_refusal(self, wanted: str) -> ReasonCode | None:
+        if self._queues is None:
+            return ReasonCode.TOPIC_FILTER_INVALID
+        found = address(wanted)
+        try:
+            if found is not None and found.rest:
+                check_filter(found.rest, self._policy.max_topic_levels)
+        except ProtocolViolation as violation:
+            return violation.reason
+        return self._queues.refusal(wanted)
+
     def _subscription(
         self, session: Session, request: SubscriptionRequest, identifiers: tuple[int, ...]
     ) -> Subscription:
         shared = split_shared(request.filter)
         topic_filter = request.filter if shared is None else shared.filter
+        if is_queue_topic(topic_filter):  # it is shared by its nature
+            raise ProtocolViolation(ReasonCode.TOPIC_FILTER_INVALID, "4.8.2", request.filter)
         check_filter(topic_filter, self._policy.max_topic_levels)
         return Subscription(
             session,
@@ -147,7 +194,7 @@ class Subscribing:
         if self._authorizer is None:
             return None
         client = Client(connection.client_id, connection.username, connection.origin.address)
-        if self._authorizer.may_subscribe(client, subscription.filter):
+        if all(self._authorizer.may_subscribe(client, each) for each in _asked_about(subscription)):
             return None
         self._observe(AccessDenied(client.client_id, client.username, "subscribe to", wanted))
         return ReasonCode.NOT_AUTHORIZED
@@ -193,10 +240,23 @@ class Subscribing:
         subscription = held.pop(topic_filter, None) if held else None
         if subscription is None:
             return ReasonCode.NO_SUBSCRIPTION_EXISTED
-        self._router.remove(subscription)
+        if is_queue_topic(topic_filter):
+            assert self._queues is not None
+            self._queues.unsubscribe(session, topic_filter)
+        else:
+            self._router.remove(subscription)
         if self._journal is not None:
             self._journal.unsubscribed(session, topic_filter)
         return ReasonCode.SUCCESS
+
+
+def _asked_about(subscription: Subscription) -> tuple[str, ...]:
+    """The filters that must be allowed: a queue by its name, and the topics that feed it."""
+    found = address(subscription.filter) if is_queue_topic(subscription.filter) else None
+    if found is None:
+        return (subscription.filter,)
+    queue = f"{PREFIX}{found.queue}"
+    return (queue, found.rest) if found.rest else (queue,)
 
 
 def _failure(connection: Connection, reason: ReasonCode) -> int:

@@ -7,9 +7,14 @@ identifiers, a topic alias, the seconds left until expiry) is encoded for it and
 
 from __future__ import annotations
 
-from broker.packets.codes import MQTT_5
+from broker.packets.codes import MQTT_5, PacketType
 from broker.packets.primitives import encode_varint
-from broker.packets.properties import Properties, Property, encode_properties
+from broker.packets.properties import (
+    Properties,
+    Property,
+    decode_properties,
+    encode_properties,
+)
 
 PUBLISH = 0x30
 DUP = 0x08
@@ -220,6 +225,15 @@ def travelling_properties(properties: Properties) -> bytes:
     kept = {key: value for key, value in properties.items() if key not in HOP_PROPERTIES}
     encoded = encode_properties(kept)
     return encoded[len(encode_varint(_length_of(encoded))) :]
+
+
+def user_properties(encoded: bytes) -> dict[str, str]:
+    """The user properties in a Publication's `properties`, of each name the last one."""
+    if not encoded:
+        return {}
+    block = encode_varint(len(encoded)) + encoded
+    properties, _ = decode_properties(block, 0, len(block), PacketType.PUBLISH)
+    return dict(properties.get(Property.USER_PROPERTY, ()))
 
 
 def _length_of(encoded: bytes) -> int:

@@ -92,6 +92,11 @@ class Inflight:
         """Forget a message that could not be sent at all."""
         del self.published[packet_id]
 
+    def withdraw(self, packet_id: int) -> None:
+        """Forget a message that the client may have, if it has not answered yet."""
+        self.published.pop(packet_id, None)
+        self.unsent.pop(packet_id, None)
+
     def begin_again(self) -> None:
         """A new connection: every PUBLISH without an answer is to be sent again, in the order of
         the first time [MQTT-4.4.0-1].

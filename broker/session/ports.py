@@ -4,11 +4,12 @@ losses, and the place where durable sessions are kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from broker.packets.properties import Properties
     from broker.packets.publication import Publication
     from broker.session.session import Session
 
@@ -17,6 +18,7 @@ class Carrier(Protocol):
     """The way to the client while it is connected."""
 
     blocked: bool  # the client reads too slowly: nothing more should be handed over now
+    version: int  # of the protocol
 
     @property
     def sated(self) -> bool:
@@ -56,6 +58,31 @@ class Carrier(Protocol):
     def send_pubrel(self, packet_id: int) -> None:
         """Send a PUBREL."""
         ...
+
+
+class Lender(Protocol):
+    """What a session has out of queues, and whose members it is."""
+
+    leases: dict[int, Any]  # by packet id: QoS 1 and 2 messages that the client has not answered
+    members: dict[str, Any]  # by filter, as the client wrote it: the queues that it consumes
+
+    def connected(self) -> None:
+        """The client is there."""
+
+    def disconnected(self) -> None:
+        """The client has gone."""
+
+    def ended(self) -> None:
+        """The session is over."""
+
+    def pump(self) -> None:
+        """There may be room in the client's window."""
+
+    def on_pubacks(self, packet_ids: Iterable[int]) -> None:
+        """The client has answered QoS 1 messages, some of which may be lent, with success."""
+
+    def on_answer(self, packet_id: int, reason: int, properties: Properties) -> None:
+        """The client has answered a message that may be lent, with PUBACK or PUBREC."""
 
 
 class Ledger(Protocol):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.packets.publication import Publication
     from broker.session.outgoing import Outgoing
-    from broker.session.ports import Carrier, Ledger
+    from broker.session.ports import Carrier, Ledger, Lender
     from broker.session.record import Record
     from broker.session.subscription import Subscription
 
@@ -74,6 +74,7 @@ class Session:
         "client_id",
         "expiry_interval",
         "holding",
+        "lending",
         "queueing",
         "record",
         "subscriptions",
@@ -89,6 +90,7 @@ class Session:
         self.subscriptions: dict[str, Subscription] | None = None
         self.carrier: Carrier | None = None
         self.record: Record | None = None  # of a durable session
+        self.lending: Lender | None = None  # what it has out of queues
         self.expiry_interval = 0  # seconds after the connection closed; NEVER = for ever
         self.window = 1  # how many QoS 1 and 2 messages may be unacknowledged [MQTT-3.3.4-9]
         self.queueing = False  # something waits: new QoS 1 and 2 messages queue behind it
@@ -146,6 +148,29 @@ class Session:
         elif self.record is not None and messages[-1].number > 0:
             self.record.take(self, messages[-1].number)
 
+    def lend(self, publication: Publication, subscription: Subscription, first: int) -> int:
+        """Send a QoS 1 or 2 message that is kept elsewhere; its packet id, 0 when there is no room
+        for it in the client's window, -1 when the client cannot take it at all.
+        """
+        carrier = self.carrier
+        if carrier is None:
+            return 0
+        if self._inflight is None:
+            self._inflight = Inflight()
+        packet_id = self._inflight.start((publication, subscription, first), self.window)
+        if not packet_id:
+            return 0
+        if carrier.send_publication(publication, first, packet_id, subscription.identifiers):
+            return packet_id
+        self._inflight.abandon(packet_id)  # [MQTT-3.1.2-25]
+        return -1
+
+    def take_back(self, packet_ids: list[int]) -> None:
+        """Forget messages that were lent and are not to be sent again."""
+        if self._inflight is not None:
+            for packet_id in packet_ids:
+                self._inflight.withdraw(packet_id)
+
     def replay(self, retained: Iterator[Outgoing | None]) -> None:
         """Send retained messages as fast as the client takes them, before anything newer. None says
         that the next ones are still being read.
@@ -185,6 +210,8 @@ class Session:
             self.queueing = self._pumping = True
         else:
             self._send_unanswered(carrier)
+        if self.lending is not None:
+            self.lending.connected()
 
     def _must_settle(self, carrier: Carrier | None) -> bool:
         """Whether nothing may be sent yet: the state of a QoS 2 message must be stored before it is
@@ -342,6 +369,8 @@ class Session:
     def disconnected(self) -> None:
         """The connection is gone: QoS 1 and 2 messages wait for the next, QoS 0 ones do not."""
         self.carrier = None
+        if self.lending is not None:
+            self.lending.disconnected()
         self._pumping = False
         if self.record is not None:
             self.record.loading = None  # what comes now finds nobody

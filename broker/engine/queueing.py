@@ -1,0 +1,683 @@
+"""Queues on their way to the store and back: what is put, handed out, acknowledged, administrated.
+
+The store decides; this gathers what it shall do into the journal's batches and gives its results to
+whoever waits for them. So a message and the packet id that brought it are committed together, and a
+lease and what it hands out come with one commit. The verbs are those of docs/internals.md.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from broker.engine.durability import Level
+from broker.packets.codes import ReasonCode
+from broker.packets.publication import Publication
+from broker.queues.delivery import Delivery
+from broker.queues.names import dead_letter_queue, takes_dead_letters
+from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
+from broker.queues.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from random import Random
+
+    from broker.clock import Clock
+    from broker.connection.ports import Traffic
+    from broker.engine.bindings import Bindings
+    from broker.engine.deadlines import Deadlines
+    from broker.engine.journal import Journal
+    from broker.engine.ports import Operations, Row, TopicRules
+    from broker.queues.entry import Entry
+    from broker.queues.queue import Consumer
+
+Receipt: TypeAlias = "tuple[int, int]"  # number and token
+Answer: TypeAlias = "Callable[[Any], None]"
+
+# The operations of a batch, in the order in which they are done.
+ORDER = (
+    "queue_clock",
+    "queue_define",
+    "queue_content",
+    "queue_put",
+    "queue_ack",
+    "queue_fail",
+    "queue_renew",
+    "queue_leave",
+    "queue_admin",
+    "queue_lease",
+)
+LARGE = 4096  # bytes of a payload that is kept beside its message, which changes with every lease
+OVERHEAD = 100  # bytes that a message counts beside topic, payload and properties
+MOST_LEASED_BYTES = 1_048_576  # in one answer of the store
+TOKEN_BITS = 62
+REAP_PAUSE = 5.0  # seconds between two looks for what has expired
+LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
+UNKNOWN = "unknown"
+KEPT = ("dead",)  # events by which no message is lost
+
+
+class Queueing:
+    """Owns the queues' side in the broker; the port of all doors."""
+
+    __slots__ = (
+        *("_calls", "_clock", "_deadlines", "_journal", "_level", "_next_call", "_queues"),
+        *("_reap_at", "_refusing", "_rng", "_rows", "_touched", "_traffic"),
+        *("armed_for", "bindings", "is_shared", "is_urgent", "max_queues"),
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        deadlines: Deadlines,
+        rng: Random,
+        traffic: Traffic,
+        bindings: Bindings,
+        max_queues: int = 1000,
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._deadlines = deadlines
+        self._rng = rng
+        self._traffic = traffic
+        self.bindings = bindings
+        self.max_queues = max_queues
+        self.is_shared = False  # other brokers use the same queues: their numbers are the store's
+        self.is_urgent = False  # the next batch shall not wait for anything else
+        self.armed_for: int | None = None
+        self._queues: dict[str, Queue] = {}
+        self._refusing: set[str] = set()  # queues where a new message needs a closer look
+        self._rows: dict[str, list[Row]] = {name: [] for name in ORDER}
+        self._touched: dict[Queue, None] = {}  # queues that this batch puts into or asks for
+        self._calls: dict[int, Answer] = {}
+        self._next_call = 1
+        self._level = max(Level.COMMIT, journal.highest)  # what an answer of a door promises
+        self._reap_at = clock.now + REAP_PAUSE
+
+    def restore(self, opened: Mapping[str, Any]) -> None:
+        """Take over the queues that the store has."""
+        self.is_shared = bool(opened.get("shared_queues", False))
+        for name, policy, origin, bindings, mode, messages, size in opened.get("queues", ()):
+            queue = self._add(name, QueuePolicy.from_json(policy), origin, json.loads(bindings))
+            queue.mode = mode
+            queue.counted(messages, size)
+            self._note_refusal(queue)
+            for each in queue.bindings:
+                self.bindings.bind(name, each)
+        self._reap_at = self._clock.now + REAP_PAUSE
+        self._deadlines.arm(self)
+
+    # -- which queues there are -------------------------------------------------------------------
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of all queues."""
+        return self._queues.keys()
+
+    def get(self, name: str) -> Queue | None:
+        """A queue by its name."""
+        return self._queues.get(name)
+
+    def policy_of(self, name: str) -> QueuePolicy | None:
+        """How a queue behaves; None: there is no such queue."""
+        queue = self._queues.get(name)
+        return None if queue is None else queue.policy
+
+    def consumers(self, name: str) -> int:
+        """How many take messages out of it, or wait for some."""
+        queue = self._queues.get(name)
+        return 0 if queue is None else len(queue.consumers) + len(queue.watchers)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further queue may be made."""
+        return len(self._queues) >= self.max_queues
+
+    def define(self, name: str, policy: QueuePolicy, bindings: Collection[str] = ()) -> Queue:
+        """Make a queue, or change one, for a client; its configuration's word stands."""
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._add(name, policy, "client", ())
+        for each in bindings:
+            if each not in queue.bindings:
+                queue.bindings[each] = None
+                self.bindings.bind(name, each)
+        row = (name, queue.policy.to_json(), queue.origin, json.dumps(list(queue.bindings)))
+        self._gather("queue_define", row)
+        return queue
+
+    def _add(self, name: str, policy: QueuePolicy, origin: str, bindings: Any) -> Queue:
+        queue = self._queues[name] = Queue(name, policy, origin, bindings)
+        queue.on_due = self._on_due
+        return queue
+
+    def wall(self) -> float:
+        """The clock on the wall, by which deliveries tell their instants."""
+        return self._journal.timeline.wall()
+
+    # -- putting ----------------------------------------------------------------------------------
+
+    def take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
+        """Put a message into the queues that its rules name; how many take it."""
+        entries = rules.entries(publication)
+        if not entries:
+            return 0
+        now, expires_at = self._clock.now, publication.expires_at
+        left = None if expires_at is None else expires_at - now
+        content = self._content(publication.payload, len(entries))
+        count = 0
+        for entry in entries:
+            queue = self._queues.get(entry.queue) or self.define(entry.queue, QueuePolicy())
+            size = publication.size + OVERHEAD
+            if self._refusing and self._refusal(queue, size) is not None:
+                self._traffic.lose("queue_full")
+                continue
+            self._put(queue, entry, publication, left, size, content)
+            count += 1
+        self._journal.gather(publication.size * count, max(level, Level.RELAXED))
+        return count
+
+    def refusal(self, publication: Publication, rules: TopicRules) -> ReasonCode | None:
+        """Why a message cannot be taken in by all queues that it is for."""
+        if not self._refusing:
+            return None
+        size = publication.size + OVERHEAD
+        for entry in rules.entries(publication):
+            queue = self._queues.get(entry.queue)
+            if queue is not None and self._refusal(queue, size) is not None:
+                return ReasonCode.QUOTA_EXCEEDED
+        return None
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether messages for queues must be looked at one by one."""
+        return bool(self._refusing)
+
+    def enqueue(self, entry: Entry, publication: Publication) -> str:
+        """Put a message into one queue: "ok", "unknown", "full" or "draining"."""
+        queue = self._queues.get(entry.queue)
+        if queue is None:
+            return UNKNOWN
+        size = publication.size + OVERHEAD
+        refusal = self._refusal(queue, size)
+        if refusal is not None:
+            return refusal
+        expires_at = publication.expires_at
+        left = None if expires_at is None else expires_at - self._clock.now
+        content = self._content(publication.payload, 1)
+        self._put(queue, entry, publication, left, size, content)
+        level = max(self._journal.levels.of(publication.topic), Level.RELAXED)
+        self._journal.gather(publication.size, level)
+        return "ok"
+
+    def put(
+        self,
+        entry: Entry,
+        topic: str,
+        payload: bytes,
+        properties: bytes,
+        publisher: str,
+        answer: Callable[[str, int | None], None],
+    ) -> None:
+        """For a door: as `enqueue`; "ok" (with the number, where it is known) comes when it is
+        committed. "unavailable": the store takes nothing.
+        """
+        if self._journal.refuses:
+            answer("unavailable", None)
+            return
+        publication = Publication(topic, payload, 1, False, properties, None, publisher)
+        result = self.enqueue(entry, publication)
+        if result != "ok":
+            answer(result, None)
+            return
+        number = None if self.is_shared else self._journal.next_number - 1
+        self._journal.await_commit(lambda: answer("ok", number), self._level)
+        self._hurry()
+
+    def _refusal(self, queue: Queue, size: int) -> str | None:
+        if queue.mode == "draining":
+            return "draining"
+        if queue.policy.on_full == "reject" and not queue.has_room(size):
+            return "full"
+        return None
+
+    def _content(self, payload: bytes, uses: int) -> int | None:
+        """Keep a payload by itself, if it is large or several queues take it."""
+        if uses == 1 and len(payload) <= LARGE:
+            return None
+        number, self._journal.next_number = self._journal.next_number, self._journal.next_number + 1
+        self._rows["queue_content"].append((number, payload, uses))
+        return number
+
+    def _put(
+        self,
+        queue: Queue,
+        entry: Entry,
+        publication: Publication,
+        left: float | None,
+        size: int,
+        content: int | None,
+    ) -> None:
+        number = None
+        if not self.is_shared:
+            number = self._journal.next_number
+            self._journal.next_number = number + 1
+        ttl = entry.ttl if left is None else left if entry.ttl is None else min(left, entry.ttl)
+        own = queue.policy.ttl
+        if own and (ttl is None or own < ttl):
+            ttl = own
+        self._rows["queue_put"].append(
+            (
+                number,
+                queue.name,
+                HIGHEST_PRIORITY - entry.priority,
+                entry.key,
+                entry.delay,
+                ttl,
+                entry.dedup_id,
+                publication.topic,
+                publication.payload if content is None else None,
+                publication.properties,
+                publication.first,
+                publication.publisher,
+                size,
+                content,
+                None,
+                None,
+                None,
+            )
+        )
+        queue.count_in(size)
+        queue.wake()
+        self._touched[queue] = None
+        self._note_refusal(queue)
+        if not self.is_urgent and queue.wants:
+            self.is_urgent = True
+
+    def _note_refusal(self, queue: Queue) -> None:
+        if queue.refuses:
+            self._refusing.add(queue.name)
+        elif self._refusing:
+            self._refusing.discard(queue.name)
+
+    # -- handing out ------------------------------------------------------------------------------
+
+    def join(self, queue: Queue, consumer: Consumer) -> None:
+        """From now on the consumer gets messages."""
+        queue.consumers[consumer.name] = consumer
+        queue.wake(inf)
+        self.look(queue)
+
+    def part(self, queue: Queue, consumer: Consumer) -> None:
+        """It gets no more; its leases go back, but for those without an end."""
+        if queue.consumers.get(consumer.name) is consumer:
+            del queue.consumers[consumer.name]
+        self.leave(consumer.name)
+        queue.wake(inf)
+        self.look(queue)
+
+    def leave(self, consumer: str) -> None:
+        """All leases of a consumer go back, but for those without an end."""
+        self._gather("queue_leave", (consumer,))
+
+    def look(self, queue: Queue) -> None:
+        """Something about the queue or its consumers has changed: it may be worth asking."""
+        if queue.wants:
+            self._touched[queue] = None
+            self._hurry()
+
+    def lease(
+        self,
+        name: str,
+        consumer: str,
+        most: int,
+        seconds: float | None,
+        answer: Callable[[str, list[Delivery], float | None], None],
+    ) -> None:
+        """Hand out messages once, to a consumer of a door."""
+        queue = self._queues.get(name)
+        if queue is None:
+            answer(UNKNOWN, [], None)
+            return
+
+        def leased(value: Any) -> None:
+            if value is None or value == UNKNOWN:
+                answer("ok" if value is None else UNKNOWN, [], LOST_PAUSE)
+                return
+            rows, next_in, now = value
+            answer("ok", self._deliveries(queue.name, rows, now), next_in)
+
+        lasting = queue.policy.lease if seconds is None else seconds
+        self._add_lease(queue, consumer, most, lasting, leased)
+        self._hurry()
+
+    def _add_lease(
+        self, queue: Queue, consumer: str, most: int, seconds: float | None, answer: Answer
+    ) -> None:
+        token = self._rng.getrandbits(TOKEN_BITS) + 1
+        call = self._call(answer)
+        row = (call, queue.name, consumer, most, MOST_LEASED_BYTES, seconds, token)
+        self._rows["queue_lease"].append(row)
+
+    def _ask_for(self, queue: Queue) -> None:
+        """A batch is being made: let its consumers ask for what they have room for."""
+        for consumer, most in queue.asks():
+            consumer.asked += most
+            queue.hint -= most
+            answer = partial(self._on_leased, queue, consumer, most)
+            self._add_lease(queue, consumer.name, most, consumer.lease_seconds, answer)
+
+    def _on_leased(self, queue: Queue, consumer: Consumer, most: int, value: Any) -> None:
+        consumer.asked -= most
+        if value is None or value == UNKNOWN:
+            self._look_again(queue, LOST_PAUSE)
+            return
+        rows, next_in, now = value
+        if len(rows) < most:
+            queue.hint = queue.pending
+        if next_in is not None:
+            self._look_again(queue, next_in)
+        if not rows:
+            return
+        if queue.consumers.get(consumer.name) is consumer:
+            consumer.take(self._deliveries(queue.name, rows, now))
+        # else it has left meanwhile, and what it was given goes back with the next batch
+        self.look(queue)
+
+    def _look_again(self, queue: Queue, seconds: float) -> None:
+        """Something may become ready by itself in so many seconds."""
+        if seconds <= 0:
+            queue.hint = inf
+            self.look(queue)
+            return
+        look_at = self._clock.now + seconds
+        if queue.look_at is None or look_at < queue.look_at:
+            queue.look_at = look_at
+            self._deadlines.arm(queue)
+
+    def _on_due(self, queue: Queue) -> None:
+        self.look(queue)
+
+    def _deliveries(self, queue: str, rows: Iterable[Row], now: float) -> list[Delivery]:
+        """Rows of a lease; instants as the wall clock has them."""
+        offset = self.wall() - now
+        return [_delivery(queue, row, offset) for row in rows]
+
+    # -- settling ---------------------------------------------------------------------------------
+
+    def acknowledged(self, queue: Queue, receipts: list[Receipt]) -> None:
+        """Consumers are done with messages; nobody waits to hear of it."""
+        self._rows["queue_ack"] += [(0, number, token) for number, token in receipts]
+        if queue.policy.order != "fifo":  # or nothing becomes ready by it
+            queue.wake()
+        self._touched[queue] = None
+        self._hurry()
+
+    def failed(
+        self, queue: Queue, receipt: Receipt, kind: str, delay: float | None, reason: str
+    ) -> None:
+        """A consumer gives a message back; kind "nack", "dead" or "return"."""
+        self._rows["queue_fail"].append((0, *receipt, kind, delay, reason))
+        queue.wake()
+        self._touched[queue] = None
+        self._hurry()
+
+    def ack(self, receipts: list[Receipt], answer: Callable[[list[str]], None]) -> None:
+        """For a door: the outcome of each comes when it is committed."""
+        self._settle("queue_ack", [each for each in receipts], (), answer)  # noqa: C416
+
+    def fail(
+        self,
+        receipts: list[Receipt],
+        kind: str,
+        delay: float | None,
+        reason: str,
+        answer: Callable[[list[str]], None],
+    ) -> None:
+        """For a door: see `failed`."""
+        self._settle("queue_fail", receipts, (kind, delay, reason), answer)
+
+    def renew(
+        self, receipts: list[Receipt], seconds: float, answer: Callable[[list[str]], None]
+    ) -> None:
+        """For a door: the leases end so many seconds from now."""
+        self._settle("queue_renew", receipts, (seconds,), answer)
+
+    def renewed(self, receipt: Receipt, seconds: float) -> None:
+        """A consumer needs longer; nobody waits to hear of it."""
+        self._gather("queue_renew", (0, *receipt, seconds))
+
+    def _settle(
+        self, name: str, receipts: list[Receipt], more: Row, answer: Callable[[list[str]], None]
+    ) -> None:
+        if not receipts:
+            answer([])
+            return
+        results: list[str] = [""] * len(receipts)
+        left = len(receipts)
+
+        def settled(at: int, value: Any) -> None:
+            nonlocal left
+            results[at] = "gone" if value is None else value
+            left -= 1
+            if not left:
+                answer(results)
+
+        for at, receipt in enumerate(receipts):
+            self._rows[name].append((self._call(partial(settled, at)), *receipt, *more))
+        for queue in self._queues.values():  # whose the messages are, only the store knows
+            if queue.consumers or queue.watchers:
+                queue.wake()
+                self._touched[queue] = None
+        self._journal.promise(self._level)
+        self._hurry()
+
+    # -- administration ---------------------------------------------------------------------------
+
+    def admin(self, verb: str, name: str, arguments: Row, answer: Answer) -> None:
+        """Purge, pause, redrive and the like; the answer comes when it is committed."""
+        queue = self._queues.get(name)
+        if queue is None and name:
+            answer(UNKNOWN)
+            return
+
+        def done(value: Any) -> None:
+            self._administrated(verb, queue, value)
+            answer(value)
+
+        self._journal.promise(self._level)
+        self._gather("queue_admin", (self._call(done), verb, name, arguments))
+
+    def _administrated(self, verb: str, queue: Queue | None, value: Any) -> None:
+        if queue is None or value is None or value == UNKNOWN:
+            return
+        if verb in MODES_BY_VERB:
+            queue.mode = MODES_BY_VERB[verb]
+            self._note_refusal(queue)
+        elif verb == "drop" and value != "in use":
+            self._queues.pop(queue.name, None)
+            for each in queue.bindings:
+                self.bindings.unbind(queue.name, each)
+            self._refusing.discard(queue.name)
+            return
+        self.wake([queue.name] if verb in MODES_BY_VERB else list(self._queues))
+
+    def stats(self, name: str | None, answer: Callable[[list[dict[str, Any]]], None]) -> None:
+        """What is in a queue, or in all; times as durations."""
+        now = self._journal.timeline.stored(self._clock.now)
+        self._journal.questions.queues("queue_stats", (name, now), answer)
+
+    def peek(
+        self, name: str, after: int, most: int, answer: Callable[[list[Delivery]], None]
+    ) -> None:
+        """Messages by their numbers, without any effect."""
+        now = self._journal.timeline.stored(self._clock.now)
+
+        def seen(rows: list[Row]) -> None:
+            # a shared store's instants are those of its own clock on the wall
+            offset = 0.0 if self.is_shared else self.wall() - now
+            answer([_seen(name, row, offset) for row in rows])
+
+        arguments = (name, after, most, MOST_LEASED_BYTES, now)
+        self._journal.questions.queues("queue_peek", arguments, seen)
+
+    def watch(self, name: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have `wake` called whenever something may have become ready; returns how to end that."""
+        queue = self._queues.get(name)
+        if queue is None:
+            return lambda: None
+        token = object()
+        watchers = queue.watchers
+        watchers[token] = wake
+        return lambda: (watchers.pop(token, None), None)[1]
+
+    def wake(self, names: Iterable[str]) -> None:
+        """Others have put something into these queues, or changed them."""
+        for name in names:
+            queue = self._queues.get(name)
+            if queue is not None:
+                queue.wake(inf)
+                self.look(queue)
+
+    # -- batches ----------------------------------------------------------------------------------
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something for the next batch."""
+        return bool(self._touched) or any(self._rows.values())
+
+    def take(self) -> Operations:
+        """What the next batch shall do for queues."""
+        touched, self._touched = self._touched, {}
+        for queue in touched:
+            if queue.wants:
+                self._ask_for(queue)
+            queue.begin_count()
+        self.is_urgent = False
+        if not any(self._rows.values()):
+            return []
+        self._touched = {}
+        rows, self._rows = self._rows, {name: [] for name in ORDER}
+        rows["queue_clock"] = [(self._journal.timeline.stored(self._clock.now),)]
+        return [(name, rows[name]) for name in ORDER if rows[name]]
+
+    @property
+    def next_call(self) -> int:
+        """The first call that no batch has yet."""
+        return self._next_call
+
+    def on_results(
+        self, results: Iterable[tuple[int, Any]], counts: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """A batch is committed: this is what came of it."""
+        for name, messages, size in counts:
+            queue = self._queues.get(name)
+            if queue is None:
+                queue = self._appeared(name)
+            queue.counted(messages, size)
+            self._note_refusal(queue)
+        for call, value in results:
+            if not call:
+                self._note_event(*value)
+                continue
+            answer = self._calls.pop(call, None)
+            if answer is not None:
+                answer(value)
+
+    def _note_event(self, _queue: str, what: str, count: int) -> None:
+        """Messages have gone by themselves: too old, too many, replaced."""
+        if what not in KEPT:
+            self._traffic.lose(f"queue_{what}", count)
+
+    def on_lost(self, first: int, end: int) -> None:
+        """What came of these calls nobody knows: the store has died with the results."""
+        for call in range(first, end):
+            answer = self._calls.pop(call, None)
+            if answer is not None:
+                answer(None)
+
+    def _appeared(self, name: str) -> Queue:
+        """The store has made a queue by itself: for dead letters."""
+        parent = self._queues.get(name.removesuffix(dead_letter_queue("")))
+        if parent is None or not takes_dead_letters(name):
+            return self._add(name, QueuePolicy(), "client", ())
+        return self._add(name, QueuePolicy.for_dead_letters(parent.policy), "client", ())
+
+    # -- for Deadlines ----------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When expired leases and messages are looked for."""
+        return self._reap_at
+
+    def tick(self, now: float) -> None:
+        """Have the store look for what has expired, if there is anything that may."""
+        if now < self._reap_at:
+            return
+        self._reap_at = now + REAP_PAUSE
+        if any(queue.messages for queue in self._queues.values()) and not self._journal.refuses:
+            self._gather("queue_admin", (self._call(self._reaped), "reap", "", ()))
+
+    def _reaped(self, value: Any) -> None:
+        if value:
+            self.wake(list(self._queues))
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _call(self, answer: Answer) -> int:
+        call = self._next_call
+        self._next_call += 1
+        self._calls[call] = answer
+        return call
+
+    def _gather(self, name: str, row: Row) -> None:
+        self._rows[name].append(row)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        self.is_urgent = True
+        self._journal.schedule()
+
+
+MODES_BY_VERB = {"pause": "paused", "resume": "running", "drain": "draining"}
+
+
+def _delivery(queue: str, row: Row, offset: float) -> Delivery:
+    number, token, key, rank, topic, payload, properties, first, publisher, *times = row
+    enqueued_at, lease_until, acquisitions, failures, expires_at, *dead = times
+    return Delivery(
+        number,
+        token,
+        queue,
+        key,
+        rank,
+        topic,
+        payload,
+        properties,
+        first,
+        publisher,
+        enqueued_at + offset,
+        None if lease_until is None else lease_until + offset,
+        acquisitions,
+        failures,
+        None if expires_at is None else expires_at + offset,
+        dead[0],
+        dead[1],
+        None if dead[2] is None else dead[2] + offset,
+    )
+
+
+def _seen(queue: str, row: Row, offset: float) -> Delivery:
+    """A row of a look: as that of a lease, then state, instant when it is due, consumer."""
+    *leased, state, due, consumer = row
+    delivery = _delivery(queue, tuple(leased), offset)
+    delivery.token = 0
+    delivery.state = state
+    delivery.consumer = consumer
+    delivery.lease_until = None if due is None or state != LEASED else due + offset
+    return delivery
+
+
+LEASED = 1

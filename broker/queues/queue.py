@@ -1,0 +1,166 @@
+"""What the broker knows of one queue, whose messages lie in the store: who consumes it, how full it
+is, and when it is worth asking the store for messages.
+
+`hint` is a guess, never too low for long: how many messages may be ready. Asking costs a statement,
+so nobody asks for what cannot be there.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from broker.queues.delivery import Delivery
+    from broker.queues.policy import QueuePolicy
+
+SHARED_HINT = 64  # consumers that may ask when it is not known how many messages are ready
+SPARE_MESSAGES = 256  # runs of messages are let in without a look at each as long as so many fit
+SPARE_BYTES = 1_048_576
+
+
+class Consumer(Protocol):
+    """Who takes messages out of a queue for as long as it has room for them."""
+
+    name: str  # one of its own for each consumer and queue
+    asked: int  # messages that the store was asked for and has not answered about
+
+    @property
+    def room(self) -> int:
+        """How many more it would take now, those asked for included."""
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """How long its leases last; None: they do not end by themselves."""
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        """Here they are."""
+
+
+class Queue:
+    """One queue and its consumers. `messages` and `size` (bytes) count what is in it, what the
+    store has not written yet included.
+    """
+
+    __slots__ = (
+        "_turn",
+        "armed_for",
+        "bindings",
+        "consumers",
+        "hint",
+        "look_at",
+        "messages",
+        "mode",
+        "name",
+        "on_due",
+        "origin",
+        "pending",
+        "pending_size",
+        "policy",
+        "size",
+        "watchers",
+    )
+
+    def __init__(
+        self, name: str, policy: QueuePolicy, origin: str, bindings: Collection[str] = ()
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.origin = origin  # "config" or "client"
+        self.bindings = dict.fromkeys(bindings)
+        self.mode = "running"
+        self.messages = self.size = 0
+        self.pending = self.pending_size = 0  # of them, what is in no batch yet
+        self.hint: float = inf
+        self.consumers: dict[str, Consumer] = {}
+        self.watchers: dict[object, Callable[[], None]] = {}
+        self.look_at: float | None = None  # when something may become ready by itself
+        self.on_due: Callable[[Queue], None] | None = None
+        self.armed_for: int | None = None
+        self._turn = 0  # whose turn it is to ask first
+
+    def has_room(self, size: int) -> bool:
+        """Whether the bounds allow one more message of so many bytes."""
+        policy = self.policy
+        return self.messages < policy.max_messages and self.size + size <= policy.max_bytes
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a new message may have to be refused: it is worth a closer look."""
+        policy = self.policy
+        if self.mode == "draining":
+            return True
+        return policy.on_full == "reject" and not (
+            self.messages + SPARE_MESSAGES < policy.max_messages
+            and self.size + SPARE_BYTES < policy.max_bytes
+        )
+
+    def count_in(self, size: int) -> None:
+        """A message is on its way into the store."""
+        self.messages += 1
+        self.size += size
+        self.pending += 1
+        self.pending_size += size
+
+    def counted(self, messages: int, size: int) -> None:
+        """The store says how much is in it, up to the last batch."""
+        self.messages = messages + self.pending
+        self.size = size + self.pending_size
+
+    def begin_count(self) -> None:
+        """What has been counted in goes into a batch now: the store's next figures include it."""
+        self.pending = self.pending_size = 0
+
+    # -- consumers --------------------------------------------------------------------------------
+
+    @property
+    def wants(self) -> bool:
+        """Whether somebody should ask for messages."""
+        return (
+            self.hint > 0
+            and self.mode != "paused"
+            and any(each.room > 0 for each in self.consumers.values())
+        )
+
+    def asks(self) -> list[tuple[Consumer, int]]:
+        """Who asks for how many: those with room share what may be there, and begin in turn."""
+        hungry = [each for each in self.consumers.values() if each.room > 0]
+        if not hungry:
+            return []
+        self._turn = (self._turn + 1) % len(hungry)
+        hungry = hungry[self._turn :] + hungry[: self._turn]
+        if self.hint == inf:
+            return [(each, each.room) for each in hungry[:SHARED_HINT]]
+        share = -(-int(self.hint) // len(hungry))
+        asks = []
+        left = int(self.hint)
+        for each in hungry:
+            most = min(each.room, share, left)
+            if most <= 0:
+                break
+            asks.append((each, most))
+            left -= most
+        return asks
+
+    def wake(self, messages: float = 1) -> None:
+        """So many messages more may be ready; inf: nobody knows."""
+        self.hint += messages
+        if self.watchers:
+            for each in list(self.watchers.values()):
+                each()
+
+    # -- for Deadlines ----------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When something may become ready by itself."""
+        return self.look_at
+
+    def tick(self, now: float) -> None:
+        """That time has come."""
+        if self.look_at is not None and now >= self.look_at:
+            self.look_at = None
+            self.wake(inf)
+            if self.on_due is not None:
+                self.on_due(self)
