@@ -5,19 +5,30 @@ type says which values are good, reads friendly spellings ("1 MiB", "7 days") an
 complaint. `load` finds every problem before it raises, and each problem says where, which key, what
 is wrong and what would be right. Sizes are in bytes, durations in seconds.
 
-    words < problems; urls < rules < tables < checking; toml; loading
+    words; urls; problems < rules; queue_rules < queue_tables < tables
+    tables < checking; queue_checking; toml < loading
 """
 
 from broker.settings.loading import load, variables
-from broker.settings.problems import Problem, SettingsError
+from broker.settings.problems import Place, Problem, SettingsError
+from broker.settings.queue_tables import (
+    HttpSettings,
+    QueueSettings,
+    QueuesSettings,
+    RouteSettings,
+    TokenSettings,
+)
 from broker.settings.rules import NEVER, DatabaseUrl, Filter
 from broker.settings.tables import (
     DURABILITY,
     LISTENER,
     LISTS,
+    QUEUE,
+    ROUTE,
     RULES,
     SECTIONS,
     STORE_FILE,
+    TOKEN,
     BrokerSettings,
     DurabilitySettings,
     Limits,
@@ -32,19 +43,28 @@ __all__ = [
     "LISTENER",
     "LISTS",
     "NEVER",
+    "QUEUE",
+    "ROUTE",
     "RULES",
     "SECTIONS",
     "STORE_FILE",
+    "TOKEN",
     "BrokerSettings",
     "DatabaseUrl",
     "DurabilitySettings",
     "Filter",
+    "HttpSettings",
     "Limits",
     "ListenerSettings",
+    "Place",
     "Problem",
+    "QueueSettings",
+    "QueuesSettings",
+    "RouteSettings",
     "Settings",
     "SettingsError",
     "StoreSettings",
+    "TokenSettings",
     "load",
     "parse_url",
     "redacted",

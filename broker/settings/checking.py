@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from broker.settings.problems import Entry, Problem
+from broker.settings.queue_tables import HttpSettings
 from broker.settings.tables import ListenerSettings
 from broker.settings.urls import TLS_SCHEMES, parse_url
 
@@ -37,10 +38,22 @@ def _plain_problems(listener: ListenerSettings) -> Iterator[str]:
 
 def twice(listeners: list[Entry]) -> Iterator[Problem]:
     seen: set[tuple[str, int]] = set()
-    for source, line, values in listeners:
+    for source, line, values, _ in listeners:
         address = parse_url(values["url"])
         place = (address.host or address.path, address.port)
         if place in seen and (address.port or not address.host):  # port 0 is a new one each time
             wrong = "is there twice: leave one out, or choose another port"
             yield Problem(source, f'listener "{values["url"]}"', wrong, line)
         seen.add(place)
+
+
+def http_problems(http: HttpSettings) -> Iterator[tuple[str, str]]:
+    """The keys of [http] that do not go together, and what is wrong."""
+    pair = {"tls_cert": http.tls_cert, "tls_key": http.tls_key}
+    for key, path in pair.items():
+        if path is None and any(pair.values()):
+            yield key, f'is missing: add {key} = "FILE" (PEM), or leave both out'
+        if path is not None and not path.is_file():
+            yield key, f"there is no file {path}"
+    if http.tokens and not http.listen:
+        yield "listen", 'is missing, so tokens open nothing: add listen = "127.0.0.1:8180"'

@@ -5,20 +5,26 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from broker.settings.checking import listener_problems, twice
+from broker.settings.checking import http_problems, listener_problems, twice
 from broker.settings.problems import Entry, Problem, SettingsError
+from broker.settings.queue_checking import queue_problems
+from broker.settings.queue_tables import HttpSettings, QueueSettings, RouteSettings, TokenSettings
 from broker.settings.rules import Url
 from broker.settings.tables import (
     DURABILITY,
     LISTENER,
     LISTS,
     NEEDED,
+    QUEUE,
+    ROUTE,
     RULES,
     SECTIONS,
+    TOKEN,
     DurabilitySettings,
     ListenerSettings,
     Settings,
@@ -29,6 +35,8 @@ from broker.settings.words import did_you_mean
 
 ENVIRONMENT_PREFIX = "HELIOGRAPH_"
 COMMAND_LINE = "command line"
+
+T = TypeVar("T", QueueSettings, RouteSettings, TokenSettings)
 
 
 def load(
@@ -107,13 +115,47 @@ class Draft:
     def settings(self) -> Settings:
         """The settings, or SettingsError with all problems, those between two settings included."""
         made = {name: section(**self.values[name]) for name, section in SECTIONS.items()}
+        made["http"] = self._http(made["http"], made["limits"].max_packet_size)
         listeners = tuple(ListenerSettings(**entry.values) for entry in self._whole(LISTENER))
         durability = tuple(DurabilitySettings(**entry.values) for entry in self._whole(DURABILITY))
+        settings = Settings(
+            listeners=listeners or default_listeners(),
+            durability=durability,
+            defined_queues=self._placed(QUEUE, QueueSettings),
+            routes=self._placed(ROUTE, RouteSettings),
+            **made,
+        )
         self._check_listeners(listeners)
-        self._check_password_file(made["auth"].password_file)
+        self._check_password_file(settings.auth.password_file)
+        self._check_http(settings)
+        self.problems.extend(queue_problems(settings))
         if self.problems:
             raise SettingsError(self.problems)
-        return Settings(listeners=listeners or default_listeners(), durability=durability, **made)
+        return settings
+
+    def _placed(self, name: str, made: type[T]) -> tuple[T, ...]:
+        """The entries of a list as settings that know where they were written."""
+        return tuple(made(**entry.values, place=entry.place) for entry in self._whole(name))
+
+    def _http(self, http: HttpSettings, largest: int) -> HttpSettings:
+        """[http] with its tokens; a body that nobody has set is as large as a packet may be."""
+        body = http.max_body if "max_body" in self.values["http"] else min(http.max_body, largest)
+        return replace(http, max_body=body, tokens=self._placed(TOKEN, TokenSettings))
+
+    def _check_http(self, settings: Settings) -> None:
+        for key, wrong in http_problems(settings.http):
+            self._complain_about("http", key, wrong)
+        largest = settings.limits.max_packet_size
+        if settings.http.max_body > largest:
+            wrong = f"is more than limits.max_packet_size, {largest} bytes: lower it, or raise that"
+            self._complain_about("http", "max_body", wrong)
+
+    def _complain_about(self, section: str, key: str, wrong: str) -> None:
+        """Complain where the setting was written, or else without a place."""
+        variable = f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
+        dotted = f"{section}.{key}"
+        place = self.places.get(variable) or self.places.get(dotted)
+        self.complain(place or Problem("settings", dotted, ""), wrong)
 
     def _whole(self, name: str) -> list[Entry]:
         """The entries of a list that have what they need; the others are complained about."""
@@ -128,11 +170,8 @@ class Draft:
     def _check_password_file(self, path: Path | None) -> None:
         if path is None or path.is_file():
             return
-        variable = f"{ENVIRONMENT_PREFIX}AUTH__PASSWORD_FILE"
-        key = "auth.password_file"
-        place = self.places.get(variable) or self.places.get(key) or Problem("settings", key, "")
         wrong = f"there is no file {path}: make it with `heliograph passwd {path} USER`"
-        self.complain(place, wrong)
+        self._complain_about("auth", "password_file", wrong)
 
     def _read_variable(self, name: str, text: str) -> None:
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")

@@ -1,7 +1,7 @@
 """What is wrong with the settings: where, which key, what is wrong and what would be right."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
@@ -22,6 +22,20 @@ class Problem:
         return ": ".join(part for part in (place, self.key, self.wrong) if part)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one entry of a list was written; `lines` has those of its keys, "" being its own."""
+
+    source: str = "settings"
+    entry: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def problem(self, key: str, wrong: str) -> Problem:
+        """What is wrong with a key of the entry, or ("") with the whole of it."""
+        dotted = ".".join(part for part in (self.entry, key) if part)
+        return Problem(self.source, dotted, wrong, self.lines.get(key) or self.lines.get("", 0))
+
+
 class SettingsError(Exception):
     """The settings cannot be used; `problems` has every reason."""
 
@@ -39,3 +53,4 @@ class Entry(NamedTuple):
     source: str
     line: int
     values: dict[str, Any]
+    place: Place = Place()

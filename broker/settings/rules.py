@@ -33,6 +33,7 @@ SIZE_UNITS = {
     "gib": GIB,
 }
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+MANY = 1_000_000_000  # no broker of this kind meets it; it only catches a slip of the finger
 DURATION_UNITS = {
     **dict.fromkeys(("", "s", "second", "seconds"), 1),
     **dict.fromkeys(("m", "min", "minute", "minutes"), MINUTE),
@@ -163,6 +164,7 @@ class Interval:
 
     low: float
     high: float
+    example: str = '0.5 or "500 ms"'
 
     def read(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -182,7 +184,7 @@ class Interval:
         return float(parts[1]) * INTERVAL_UNITS[parts[2]]
 
     def _good(self) -> str:
-        return f'write seconds from {self.low:g} to {self.high:g}, such as 0.5 or "500 ms"'
+        return f"write seconds from {self.low:.12g} to {self.high:.12g}, such as {self.example}"
 
 
 @dataclass(frozen=True, slots=True)

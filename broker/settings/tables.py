@@ -6,11 +6,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from broker.settings.queue_rules import schema_name
+from broker.settings.queue_tables import (
+    HttpSettings,
+    QueueSettings,
+    QueuesSettings,
+    RouteSettings,
+    TokenSettings,
+)
 from broker.settings.rules import (
     DAY,
     GIB,
     HOUR,
     KIB,
+    MANY,
     MIB,
     NEVER,
     Choice,
@@ -37,7 +46,6 @@ ANONYMOUS_FLAGS: Mapping[object, str] = {True: "always", False: "never"}
 LEVELS = ("strict", "commit", "relaxed", "memory")
 POLICIES = ("reject", "drop_oldest", "drop_newest", "last_value")
 STORE_FILE = "heliograph.db"  # in broker.data_dir
-MANY = 1_000_000_000  # no broker of this kind meets it; it only catches a slip of the finger
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,8 @@ class StoreSettings:
     # memory: at once, never written
     level: Annotated[str, Choice(LEVELS)] = "strict"
     url: Annotated[str, DatabaseUrl()] = ""  # "": SQLite, STORE_FILE in broker.data_dir
+    # of PostgreSQL, for what is this broker's own; "": the default
+    schema: Annotated[str, schema_name()] = ""
     relaxed_interval: Annotated[float, Interval(0.01, HOUR)] = 1.0
     max_size: Annotated[int, size_or_none(MIB, 1024 * GIB)] = 0  # of the SQLite file
     retained_window: Annotated[int, Count(0, MANY)] = (
@@ -198,6 +208,10 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     durability: tuple[DurabilitySettings, ...] = ()
+    queues: QueuesSettings = field(default_factory=QueuesSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    defined_queues: tuple[QueueSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
 
     @property
     def has_store(self) -> bool:
@@ -209,25 +223,38 @@ class Settings:
 SECTIONS: Mapping[str, type] = {
     "broker": BrokerSettings,
     "store": StoreSettings,
+    "queues": QueuesSettings,
+    "http": HttpSettings,
     "limits": Limits,
     "auth": AuthSettings,
     "log": LogSettings,
 }
 LISTENER, DURABILITY = "listener", "durability"
+QUEUE, ROUTE, TOKEN = "queue", "route", "http.token"
 LISTS: Mapping[str, type] = {  # [[listener]] and the like, any number of them
     LISTENER: ListenerSettings,
     DURABILITY: DurabilitySettings,
+    QUEUE: QueueSettings,
+    ROUTE: RouteSettings,
+    TOKEN: TokenSettings,
 }
 NEEDED: Mapping[str, Mapping[str, str]] = {  # what an entry of a list must have -> an example
     LISTENER: {"url": "tcp://0.0.0.0:1883"},
     DURABILITY: {"filter": "sensors/#", "level": "relaxed"},
+    QUEUE: {"name": "work"},
+    ROUTE: {},
+    TOKEN: {"name": "backend", "sha256": "what this prints: printf %s TOKEN | sha256sum"},
 }
+
+
+METADATA = "__metadata__"  # what a field has that can be set
 
 
 def rules_of(section: type) -> dict[str, Rule]:
     """Each key of a section with the rule its values keep."""
     hints = get_type_hints(section, include_extras=True)
-    return {entry.name: hints[entry.name].__metadata__[0] for entry in fields(section)}
+    annotated = (entry.name for entry in fields(section) if hasattr(hints[entry.name], METADATA))
+    return {name: hints[name].__metadata__[0] for name in annotated}
 
 
 RULES: Mapping[str, Mapping[str, Rule]] = {

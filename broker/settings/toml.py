@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from broker.settings.problems import Entry, Problem
+from broker.settings.problems import Entry, Place, Problem
 from broker.settings.tables import LISTS, NEEDED, RULES, SECTIONS
 from broker.settings.words import did_you_mean
 
@@ -23,7 +23,7 @@ class TomlFile:
         self.lines = _lines_of_keys(text)
 
     def read(self, document: dict[str, Any]) -> None:
-        for name, table in document.items():
+        for name, table in _lifted(document).items():
             if name in LISTS:
                 self._read_list(name, table)
             elif name in SECTIONS:
@@ -51,7 +51,9 @@ class TomlFile:
                 self._complain(place, f'has no {key}: add {key} = "{example}"')
         values: dict[str, Any] = {}
         self._read_table(name, table, values, place)
-        self.draft.lists[name].append(Entry(self.source, self._line(place), values))
+        lines = {key: self._line(f"{place}.{key}") for key in table} | {"": self._line(place)}
+        where = Place(self.source, place, lines)
+        self.draft.lists[name].append(Entry(self.source, lines[""], values, where))
 
     def _read_table(
         self, section: str, table: dict[str, object], values: dict[str, Any], place: str
@@ -72,6 +74,18 @@ class TomlFile:
 
     def _line(self, dotted: str) -> int:
         return self.lines.get(dotted, 0)
+
+
+def _lifted(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the lists that stand inside sections, [[http.token]], beside those."""
+    lifted = dict(document)
+    for dotted in (name for name in LISTS if "." in name):
+        section, _, key = dotted.partition(".")
+        table = lifted.get(section)
+        if isinstance(table, dict) and key in table:
+            lifted[section] = {name: value for name, value in table.items() if name != key}
+            lifted[dotted] = table[key]
+    return lifted
 
 
 def _lines_of_keys(text: str) -> dict[str, int]:

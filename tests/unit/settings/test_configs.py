@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from broker.cli import run_command
-from broker.settings import DURABILITY, LISTENER, LISTS, RULES, SECTIONS, Settings, load
+from broker.settings import (
+    DURABILITY,
+    LISTENER,
+    LISTS,
+    QUEUE,
+    ROUTE,
+    RULES,
+    SECTIONS,
+    TOKEN,
+    QueueSettings,
+    Settings,
+    load,
+)
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 FILES_THEY_NAME = ("server.crt", "server.key", "devices-ca.crt", "users")
@@ -46,22 +58,55 @@ def test_the_full_file_says_the_defaults(configs: Path) -> None:
     assert settings.log == default.log
     assert settings.store == default.store
     assert settings.durability == default.durability
+    assert settings.queues == default.queues
+    assert settings.http == default.http
     for key in set(RULES["broker"]) - {"data_dir"}:
         assert getattr(settings.broker, key) == getattr(default.broker, key), key
     assert settings.listeners[: len(default.listeners)] == default.listeners
 
 
-def test_the_rule_that_the_full_file_shows_in_a_comment_is_good_and_has_every_key(
-    tmp_path: Path,
-) -> None:
+def shown_in_comments() -> dict[str, str]:
+    """The list entries that the full file shows, each as TOML."""
     text = (CONFIGS / "heliograph.toml").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^# \[\[durability\]\]\n(?:# \w+ = .*\n)+", text, re.MULTILINE)
+    found = re.findall(r"^# \[\[([\w.]+)\]\]\n((?:# .*\n)+)", text, re.MULTILINE)
+    return {name: re.sub("^# ", "", body, flags=re.MULTILINE) for name, body in found}
+
+
+def test_the_full_file_shows_an_entry_of_every_list_with_every_key() -> None:
+    shown = {name: list(tomllib.loads(text)) for name, text in shown_in_comments().items()}
+    lists = set(LISTS) - {LISTENER}
+    assert shown == {name: list(RULES[name]) for name in lists}
+
+
+@pytest.mark.parametrize("name", [DURABILITY, TOKEN])
+def test_an_entry_that_the_full_file_shows_is_good(tmp_path: Path, name: str) -> None:
     path = tmp_path / "shown.toml"
-    path.write_text(re.sub("^# ", "", shown, flags=re.MULTILINE), encoding="utf-8")
-    assert list(tomllib.loads(path.read_text(encoding="utf-8"))[DURABILITY][0]) == list(
-        RULES[DURABILITY]
-    )
-    assert len(load(path).durability) == 1
+    text = f'[http]\nlisten = "[::1]:1"\n[[{name}]]\n{shown_in_comments()[name]}'
+    path.write_text(text, encoding="utf-8")
+    settings = load(path)
+    assert len(settings.durability) + len(settings.http.tokens) == 1
+
+
+def test_the_queue_and_the_rule_that_the_full_file_shows_are_good_together(tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    shown = shown_in_comments()
+    path.write_text(f"[[queue]]\n{shown[QUEUE]}[[route]]\n{shown[ROUTE]}", encoding="utf-8")
+    settings = load(path)
+    (queue,), (route,) = settings.defined_queues, settings.routes
+    assert queue == QueueSettings("work")
+    assert route.targets == ("work",)
+
+
+def test_the_file_for_queues_keys_telemetry_by_device_and_sorts_out_alarms() -> None:
+    settings = load(CONFIGS / "queues.toml")
+    orders = {queue.name: queue.order for queue in settings.defined_queues}
+    assert orders == {"telemetry": "key", "alarms": "fifo"}
+    assert {route.queue: route.key for route in settings.routes} == {
+        ("telemetry",): "topic:4",
+        ("alarms",): "topic:4",
+    }
+    assert settings.http.address == ("127.0.0.1", 8180)
+    assert settings.has_store
 
 
 def test_the_raspberry_pi_keeps_alarms_strict_and_telemetry_relaxed() -> None:

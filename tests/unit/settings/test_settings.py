@@ -122,7 +122,11 @@ BAD = [
 
 
 # what must be written: it has no default
-NO_DEFAULT = {"durability": {"filter": "#", "level": "strict"}}
+NO_DEFAULT = {
+    "durability": {"filter": "#", "level": "strict"},
+    "queue": {"name": "work"},
+    "http.token": {"name": "backend", "sha256": "0" * 64},
+}
 
 
 def written(folder: Path, text: str) -> Path:
