@@ -119,7 +119,8 @@ class Keeper:
                 lease.due = lease.ends
         for seconds, due in self._due(now).items():
             for first in range(0, len(due), MOST_AT_ONCE):
-                await self._renew(due[first : first + MOST_AT_ONCE], seconds)
+                some = due[first : first + MOST_AT_ONCE]
+                await self._renew([each for each in some if each in self._leases], seconds)
 
     def _due(self, now: float) -> dict[float, list[Received]]:
         """By the length of the lease, for one call renews for one length."""

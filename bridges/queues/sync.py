@@ -53,11 +53,14 @@ class Loop:
             tasks.append(self._loop.create_task(work))
             tasks[0].add_done_callback(lambda _: ended.set())
 
+        def stop() -> None:
+            tasks[0].cancel()
+
         self._begin(begin, work)
         try:
             ended.wait()
         except BaseException:
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            self._loop.call_soon_threadsafe(stop)
             ended.wait()
             raise
         return tasks[0].result()

@@ -1,5 +1,5 @@
-"""What the tests of the Python door share: time in hand, and a backend that can be put out of reach,
-made to wait, and asked what it was told.
+"""What the tests of the Python door share: time in hand, and a backend that can be put out of
+reach, made to wait, and asked what it was told.
 """
 
 from __future__ import annotations

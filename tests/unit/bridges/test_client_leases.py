@@ -241,7 +241,7 @@ async def test_a_loop_that_is_left_gives_back_what_was_leased_ahead() -> None:
     world = World()
     world.add(10)
     async with world.queue() as queue:
-        async for message in queue.consume(prefetch=8):
+        async for message in queue.consume(prefetch=8):  # noqa: B007 - it is used below
             break
         await settle()
         assert world.states().count(LEASED) == 1
