@@ -7,6 +7,7 @@ was asked for may have happened all the same. The token goes to no other address
 from __future__ import annotations
 
 import base64
+import io
 import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,7 @@ CONNECT_TIME = 5.0  # seconds
 ANSWER_TIME = 35.0  # seconds from a request to its answer: more than the broker waits for its store
 FIRST_STATUS_NOT_GOOD, FIRST_STATUS_OF_FAILURE = 300, 500
 MOST_REMEMBERED = 10_000  # receipts that were neither acknowledged nor given back
+IS_JSON = {"Content-Type": "application/json"}
 MODES = {"running": "resume", "paused": "pause", "draining": "drain"}
 MESSAGE_FIELDS = tuple(each.name for each in fields(Message) if each.name != "payload")
 STATS_FIELDS = tuple(each.name for each in fields(QueueStats))
@@ -174,7 +176,8 @@ class HTTPBackend:
                 method,
                 self.url + BASE + path,
                 params=query,
-                json=body,
+                data=None if body is None else io.BytesIO(json.dumps(body).encode()),
+                headers=IS_JSON,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(ANSWER_TIME + time, sock_connect=CONNECT_TIME),
             ) as response:
