@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from broker.packets.properties import encode_properties
 from broker.packets.publication import Publication
 from broker.session.backlog import OVERHEAD
+from broker.session.inflight import QOS_2
 from broker.session.outgoing import granted
 from broker.session.subscription import Subscription
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from broker.engine.audiences import Audience
     from broker.engine.journal import Journal
     from broker.engine.ports import Operations, Row
     from broker.packets.types import Will
+    from broker.session.inflight import Inflight
     from broker.session.outgoing import Outgoing
+    from broker.session.ports import Lender
     from broker.session.record import Record
     from broker.session.session import Session
 
@@ -45,7 +50,8 @@ ORDER = (
     "will_drop",
     "will_put",
 )
-PUBLISHED, RELEASED = 0, 1
+PUBLISHED, RELEASED, LENT = 0, 1, 2  # LENT: published, out of a queue that has the message
+QUEUED = 1 << 62  # set in the number of a message that a queue has, where others are, too
 PLACES = 24  # bits for the packets that are sent in one life of the broker, and more
 MOST_READ_SIZE = 4_194_304  # bytes
 MOST_READ = 2048  # messages out of the store that are remembered for other sessions
@@ -152,8 +158,16 @@ class Changes:
         # it was matched once: better with too much than not at all
         return subscription or Subscription(session, publication.topic, 2)
 
-    def restore(self, session: Session, inflight: list[Row], received: list[int]) -> None:
-        """Give a session back what was in flight before a restart."""
+    def restore(
+        self,
+        session: Session,
+        inflight: list[Row],
+        received: list[int],
+        lent: Mapping[int, Row],
+    ) -> None:
+        """Give a session back what was in flight before a restart; `lent`, by number, is what it
+        had out of queues.
+        """
         record = session.record
         assert record is not None
         published: list[tuple[int, Outgoing]] = []
@@ -162,6 +176,12 @@ class Changes:
             if state == RELEASED:
                 released.append(packet_id)
                 record.inflight[packet_id] = 0
+                continue
+            if state == LENT:
+                record.inflight[packet_id] = -number | QUEUED
+                if session.lending is not None and -number in lent:
+                    outgoing = session.lending.restore(packet_id, first, lent[-number])
+                    published.append((packet_id, outgoing))
                 continue
             if message[0] is None:  # the client had it, or it could not be salvaged
                 record.inflight[packet_id] = number
@@ -236,6 +256,8 @@ class Changes:
                 now[packet_id] = number
                 if before.get(packet_id) != number:
                     self._put_inflight(rows, record, packet_id, outgoing)
+        if session.lending is not None:
+            self._write_lent(rows, inflight, session.lending, record, now)
         for packet_id in inflight.released:
             now[packet_id] = 0
             if before.get(packet_id) != 0:
@@ -252,6 +274,26 @@ class Changes:
         rows["inflight_put"].append(
             (record.id, packet_id, abs(number), first, PUBLISHED, self._place)
         )
+
+    def _write_lent(
+        self,
+        rows: Rows,
+        inflight: Inflight,
+        lending: Lender,
+        record: Record,
+        now: dict[int, int],
+    ) -> None:
+        """QoS 2 messages out of queues; their numbers are below 0, for queues have their own."""
+        for packet_id, (_, delivery) in lending.leases.items():
+            outgoing = inflight.published.get(packet_id)
+            if outgoing is None or not outgoing[2] & QOS_2:
+                continue
+            now[packet_id] = number = delivery.number | QUEUED
+            if record.inflight.get(packet_id) != number:
+                self._place += 1
+                first = outgoing[2] | lending.version_bit
+                row = (record.id, packet_id, -delivery.number, first, LENT, self._place)
+                rows["inflight_put"].append(row)
 
     def _drop_inflight(self, rows: Rows, record: Record, now: dict[int, int]) -> None:
         for packet_id, number in record.inflight.items():

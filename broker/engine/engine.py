@@ -16,6 +16,7 @@ from broker.engine.bindings import Bindings
 from broker.engine.connecting import Connecting
 from broker.engine.deadlines import Deadlines
 from broker.engine.ending import Ending
+from broker.engine.forwarding import Forwarder
 from broker.engine.journal import Journal
 from broker.engine.publishing import Publishing
 from broker.engine.queue_clients import QueueClients
@@ -75,15 +76,11 @@ class Engine:
         self.clock = Clock()
         self.traffic = Traffic()
         self.deadlines = Deadlines()
-        journal = None
-        if durability is not None:
-            journal = Journal(durability, self.clock, self.deadlines)
-        self.journal = journal  # None: all is in memory only
-        # None: without a store there are no queues
+        journal = durability and Journal(durability, self.clock, self.deadlines)
+        self.journal = journal  # None: all is in memory only, and there are no queues
+        self._rules = rules
         self.queue_clients = clients = self._queue_clients(rules, rng)
         self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng, journal)
-        if clients is not None:
-            clients.queueing.bindings.on_change = self.router.forget_routes
         self.retention = Retention(
             self.clock,
             policy.max_retained_messages,
@@ -199,6 +196,7 @@ class Engine:
             self.queue_clients,
         )
         recovery.restore(opened)
+        self._begin_forwarding()
 
     def shut_down(self) -> None:
         """Say goodbye to every client."""
@@ -275,6 +273,18 @@ class Engine:
             )
             for state, permitted in PERMITTED.items()
         }
+
+    def _begin_forwarding(self) -> None:
+        """Let the rules that move messages on out of a queue do so."""
+        queueing, rules = self.queues, self._rules
+        if queueing is None or rules is None:
+            return
+        for name in rules.forwards:
+            queue, forwards = queueing.get(name), rules.for_queue(name)
+            if queue is not None and forwards is not None:
+                publish, clock = self.publishing.publish, self.clock
+                forwarder = Forwarder(queue, forwards, queueing, publish, clock, self.deadlines)
+                queueing.join(queue, forwarder)
 
     def _restart_replays(self, session: Session) -> None:
         """Retained messages that a new subscription had not got before a restart."""

@@ -104,7 +104,8 @@ class Questions:
         def restored(value: dict[str, list[Any]]) -> None:
             waiting = self._resuming.pop(session)
             if record.is_cold and not record.is_over:
-                self._changes.restore(session, value["inflight"], value["received"])
+                lent = {row[1]: row for row in value.get("lent", ())}
+                self._changes.restore(session, value["inflight"], value["received"], lent)
                 if self.on_resumed is not None:
                     self.on_resumed(session)
             for go_on in waiting:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from broker.packets.codes import MQTT_5, ReasonCode
+from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from broker.packets.properties import Property
 from broker.packets.publication import PUBLISH, Publication, user_properties
 from broker.queues.entry import Entry
@@ -26,21 +26,24 @@ from broker.queues.policy import (
     LOWEST_PRIORITY,
     QueuePolicy,
 )
+from broker.session.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from broker.clock import Clock
     from broker.connection.ports import Traffic
+    from broker.engine.ports import Row
     from broker.engine.queueing import Queueing, Receipt
     from broker.packets.properties import Properties
     from broker.queues.delivery import Delivery
     from broker.queues.queue import Queue
+    from broker.session.outgoing import Outgoing
     from broker.session.session import Session
-    from broker.session.subscription import Subscription
 
 REFUSED = 0x80  # reason codes from here on are failures
 QOS_2 = 2
+FOR_MQTT_5 = 0x100  # above the first byte of a PUBLISH
 TOO_LARGE = "too large for the consumer"
 LONGEST_REASON = 256  # characters that are kept of what a client says
 LONGEST_TEXT = 65_535  # bytes
@@ -112,20 +115,39 @@ class Member:
 class Lending:
     """What one session has out of queues: by packet id, until the client has answered."""
 
-    __slots__ = ("_clients", "_session", "leases", "members")
+    __slots__ = ("_clients", "_session", "leases", "members", "version_bit")
 
     def __init__(self, session: Session, clients: QueueClients) -> None:
         self._session = session
         self._clients = clients
         self.leases: dict[int, tuple[Member, Delivery]] = {}
         self.members: dict[str, Member] = {}  # by the filter as the client wrote it
+        self.version_bit = FOR_MQTT_5
 
     # -- for the session --------------------------------------------------------------------------
 
     def connected(self) -> None:
         """The client is there: it takes messages."""
+        carrier = self._session.carrier
+        self.version_bit = FOR_MQTT_5 if carrier and carrier.version == MQTT_5 else 0
         for member in self.members.values():
             self._clients.queueing.join(member.queue, member)
+
+    def restore(self, packet_id: int, first: int, row: Row) -> Outgoing:
+        """Take back a QoS 2 message that was lent before a restart."""
+        name, *rest = row
+        queueing = self._clients.queueing
+        queue = queueing.get(name) or queueing.define(name, QueuePolicy())
+        (delivery,) = queueing.deliveries(name, [tuple(rest)], None)
+        member = next((each for each in self.members.values() if each.queue is queue), None)
+        if member is None:  # the session has ended: it is only there to give it back
+            subscription = Subscription(self._session, f"{PREFIX}{name}", QOS_2)
+            member = Member("", queue, subscription, self)
+        member.held += 1
+        self.leases[packet_id] = (member, delivery)
+        version = MQTT_5 if first & FOR_MQTT_5 else MQTT_3_1_1
+        publication = self._clients.publication(delivery, version)
+        return (publication, member.subscription, first & ~FOR_MQTT_5)
 
     def disconnected(self) -> None:
         """The client has gone: what it has goes back, but for what only it may have."""

@@ -237,6 +237,12 @@ class Queueing:
         self._journal.await_commit(lambda: answer("ok", number), self._level)
         self._hurry()
 
+    def has_room(self, name: str, size: int) -> bool:
+        """Whether a queue takes one more message of so many bytes, and the store takes any."""
+        queue = self._queues.get(name)
+        is_taken = queue is None or self._refusal(queue, size + OVERHEAD) is None
+        return is_taken and not self._journal.refuses
+
     def _refusal(self, queue: Queue, size: int) -> str | None:
         if queue.mode == "draining":
             return "draining"
@@ -348,7 +354,7 @@ class Queueing:
                 answer("ok" if value is None else UNKNOWN, [], LOST_PAUSE)
                 return
             rows, next_in, now = value
-            answer("ok", self._deliveries(queue.name, rows, now), next_in)
+            answer("ok", self.deliveries(queue.name, rows, now), next_in)
 
         lasting = queue.policy.lease if seconds is None else seconds
         self._add_lease(queue, consumer, most, lasting, leased)
@@ -383,7 +389,7 @@ class Queueing:
         if not rows:
             return
         if queue.consumers.get(consumer.name) is consumer:
-            consumer.take(self._deliveries(queue.name, rows, now))
+            consumer.take(self.deliveries(queue.name, rows, now))
         # else it has left meanwhile, and what it was given goes back with the next batch
         self.look(queue)
 
@@ -401,8 +407,12 @@ class Queueing:
     def _on_due(self, queue: Queue) -> None:
         self.look(queue)
 
-    def _deliveries(self, queue: str, rows: Iterable[Row], now: float) -> list[Delivery]:
-        """Rows of a lease; instants as the wall clock has them."""
+    def deliveries(self, queue: str, rows: Iterable[Row], now: float | None) -> list[Delivery]:
+        """Rows of a lease, with instants as the clock on the wall has them. `now` is that of the
+        store's clock, by which the rows were made; None: as far as is known here.
+        """
+        if now is None:  # a shared store's clock is on a wall itself
+            now = self.wall() if self.is_shared else self._stored_now()
         offset = self.wall() - now
         return [_delivery(queue, row, offset) for row in rows]
 
@@ -507,17 +517,16 @@ class Queueing:
 
     def stats(self, name: str | None, answer: Callable[[list[dict[str, Any]]], None]) -> None:
         """What is in a queue, or in all; times as durations."""
-        now = self._journal.timeline.stored(self._clock.now)
+        now = self._stored_now()
         self._journal.questions.queues("queue_stats", (name, now), answer)
 
     def peek(
         self, name: str, after: int, most: int, answer: Callable[[list[Delivery]], None]
     ) -> None:
         """Messages by their numbers, without any effect."""
-        now = self._journal.timeline.stored(self._clock.now)
+        now = self._stored_now()
 
         def seen(rows: list[Row]) -> None:
-            # a shared store's instants are those of its own clock on the wall
             offset = 0.0 if self.is_shared else self.wall() - now
             answer([_seen(name, row, offset) for row in rows])
 
@@ -561,7 +570,7 @@ class Queueing:
             return []
         self._touched = {}
         rows, self._rows = self._rows, {name: [] for name in ORDER}
-        rows["queue_clock"] = [(self._journal.timeline.stored(self._clock.now),)]
+        rows["queue_clock"] = [(self._stored_now(),)]
         return [(name, rows[name]) for name in ORDER if rows[name]]
 
     @property
@@ -625,6 +634,9 @@ class Queueing:
             self.wake(list(self._queues))
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _stored_now(self) -> float:
+        return self._journal.timeline.stored(self._clock.now)
 
     def _call(self, answer: Answer) -> int:
         call = self._next_call

@@ -83,6 +83,8 @@ class Router:
         # open to clients.
         self.known: dict[bytes, Route] = {}
         self._weight = 0  # receivers in `known`, or a few more
+        if journal is not None and journal.queues is not None:
+            journal.queues.bindings.on_change = self.forget_routes
         self.shared_count = 0  # how many subscriptions are shared ones
 
     def __len__(self) -> int:

@@ -150,6 +150,8 @@ class Sessions:
         Estate(session, self._journal, self._traffic, self._bequeath).settle()
 
     def _bequeath(self, session: Session) -> None:
+        if session.lending is not None:  # what was read after a restart
+            session.lending.ended()
         for outgoing in session.surrender():
             if outgoing[0].expired(self._clock.now):  # [MQTT-3.3.2-5]
                 self._traffic.lose("expired")

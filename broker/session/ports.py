@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from broker.packets.properties import Properties
     from broker.packets.publication import Publication
+    from broker.session.outgoing import Outgoing
     from broker.session.session import Session
 
 
@@ -65,6 +66,10 @@ class Lender(Protocol):
 
     leases: dict[int, Any]  # by packet id: QoS 1 and 2 messages that the client has not answered
     members: dict[str, Any]  # by filter, as the client wrote it: the queues that it consumes
+    version_bit: int  # set in the first byte of what is stored as lent: for which version it is
+
+    def restore(self, packet_id: int, first: int, row: tuple[Any, ...]) -> Outgoing:
+        """Take back a QoS 2 message that was lent before a restart: (queue, number, ...)."""
 
     def connected(self) -> None:
         """The client is there."""
