@@ -1,0 +1,296 @@
+"""Queues in PostgreSQL: functions in the schema `heliograph`, shared by brokers and people.
+
+The rules are in the .sql files beside this one; here is what calls them, one call for each
+operation of a batch, with an array for each column. Instants are the server's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from broker.queues.policy import QueuePolicy
+from broker.storage.queues.ports import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from broker.storage.database import Row
+    from broker.storage.queues.ports import Result
+
+SCHEMA = "heliograph"
+CHANNEL = "heliograph_queue"
+# What `heliograph.version` says. Raise it whenever a .sql file changes.
+VERSION = 1
+INSTALL_LOCK = 0x48656C6971  # "Heliq"
+SCRIPTS = ("tables", "rules", "batches", "administration", "door")
+MOST_BYTES = (1 << 63) - 1
+
+MAY_CREATE = (
+    "SELECT has_database_privilege(current_database(), 'CREATE'), current_user, current_database()"
+)
+
+
+class NotInstalled(Exception):  # noqa: N818 - what it says is for a person
+    """The functions cannot be had; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function that takes an array for each column of an operation, after the first `skipped`."""
+
+    text: str
+    skipped: int = 0
+
+    def __call__(self, connection: Connection, rows: list[Row]) -> Any:
+        columns = list(map(list, zip(*rows, strict=True)))[self.skipped :]
+        return fetch(connection, self.text, tuple(columns))[0][0]
+
+
+def call(function: str, *types: str, skipped: int = 0) -> Call:
+    arrays = ", ".join(f"%s::{each}[]" for each in types)
+    return Call(f"SELECT {SCHEMA}.{function}({arrays})", skipped)
+
+
+CONTENT = call("_content", "bytea", "bigint", skipped=1)
+PUT = call(
+    "_put",
+    *("bigint", "text", "integer", "text", "float8", "float8", "text", "text", "bytea", "bytea"),
+    *("integer", "text", "bigint", "bigint", "bigint", "text", "float8"),
+)
+PLACE_OF_CONTENT = 13
+ACK = call("_ack", "bigint", "bigint", skipped=1)
+FAIL = call("_fail", "bigint", "bigint", "text", "float8", "text", skipped=1)
+RENEW = call("_renew", "bigint", "bigint", "float8", skipped=1)
+LEAVE = call("_leave", "text")
+DEFINE = f"SELECT {SCHEMA}._define(%s, %s::jsonb, %s, %s)"
+TAKE = f"SELECT * FROM {SCHEMA}._take(%s, %s, %s, %s, %s, %s)"  # noqa: S608 - our own names
+LENGTH_OF_ROW = 17  # then next_in, clock, note
+
+# verb -> the statement and how its arguments are made of the queue and the operation's arguments.
+VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
+    "purge": ("_purge(%s)", lambda queue, _: (queue,)),
+    "pause": ("_set_mode(%s, 'paused')", lambda queue, _: (queue,)),
+    "resume": ("_set_mode(%s, 'running')", lambda queue, _: (queue,)),
+    "drain": ("_set_mode(%s, 'draining')", lambda queue, _: (queue,)),
+    "redrive": (
+        "_redrive(%s, %s::bigint[], %s, %s)",
+        lambda queue, given: (queue, *redriven(*given)),
+    ),
+    "delete": ("_delete_one(%s, %s)", lambda queue, given: (queue, given[0])),
+    "drop": ("_drop(%s)", lambda queue, _: (queue,)),
+    "reap": ("_reap(%s)", lambda queue, _: (queue,)),
+}
+STATS = f"SELECT * FROM {SCHEMA}._stats(%s)"  # noqa: S608 - our own names
+PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
+TOUCHED = f"SELECT * FROM {SCHEMA}._touched()"  # noqa: S608 - as above
+EVENTS = "SELECT current_setting('heliograph.events', true)"
+NO_EVENTS = "SELECT set_config('heliograph.events', '', true)"
+QUEUES = f"""
+    SELECT q.name, q.policy::text, q.origin, q.bindings, q.mode, t.messages, t.bytes
+    FROM {SCHEMA}.queue q, LATERAL {SCHEMA}._totals(q.name) t ORDER BY q.name
+"""  # noqa: S608 - as above
+
+
+class PostgreSQLQueues:
+    """See `ports.Queues`."""
+
+    __slots__ = ("_contents", "_operations")
+
+    def __init__(self) -> None:
+        self._contents: dict[int, int] = {}  # of this batch: id there -> id in the database
+        self._operations: dict[str, Callable[[Connection, list[Row]], list[Result]]] = {
+            "queue_clock": self._on_clock,
+            "queue_define": self._on_define,
+            "queue_content": self._on_content,
+            "queue_put": self._on_put,
+            "queue_ack": settling(ACK),
+            "queue_fail": settling(FAIL),
+            "queue_renew": settling(RENEW),
+            "queue_leave": self._on_leave,
+            "queue_admin": self._on_admin,
+            "queue_lease": self._on_lease,
+        }
+
+    def open(self, connection: Connection, definitions: list[Row]) -> dict[str, Any]:
+        install(connection)
+        for name, policy, bindings in sorted(definitions):
+            fetch(connection, DEFINE, (name, policy, "config", bindings))
+        fetch(connection, f"SELECT {SCHEMA}._gather_counters()")
+        return {
+            "queues": fetch(connection, QUEUES),
+            "queued_next": 1,  # numbers are the database's
+            "shared_queues": True,
+        }
+
+    def begin(self) -> None:
+        self._contents = {}
+
+    def apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
+        return self._operations[name](connection, rows)
+
+    def counts(self, connection: Connection) -> list[tuple[str, int, int]]:
+        return fetch(connection, TOUCHED)
+
+    def committed(self) -> None:
+        self._contents = {}
+
+    def answer(self, connection: Connection, name: str, arguments: Row) -> Any:
+        if name == "queue_stats":
+            return stats(connection, arguments[0])
+        return fetch(connection, PEEK, arguments[:4])
+
+    def _on_clock(self, connection: Connection, rows: list[Row]) -> list[Result]:  # noqa: ARG002
+        """The server has its own."""
+        return []
+
+    def _on_define(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        for row in sorted({row[0]: row for row in rows}.values()):
+            fetch(connection, DEFINE, row)
+        return []
+
+    def _on_content(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        ids = CONTENT(connection, [(row[0], row[1], row[2]) for row in rows])
+        self._contents.update(zip((row[0] for row in rows), ids, strict=True))
+        return []
+
+    def _on_put(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        if self._contents:
+            rows = [self._with_content(row) for row in rows]
+        PUT(connection, rows)
+        return events(connection)
+
+    def _with_content(self, row: Row) -> Row:
+        content = row[PLACE_OF_CONTENT]
+        if content is None:
+            return row
+        return (*row[:PLACE_OF_CONTENT], self._contents[content], *row[PLACE_OF_CONTENT + 1 :])
+
+    def _on_leave(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        LEAVE(connection, rows)
+        return events(connection)
+
+    def _on_admin(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        results = [(row[0], administer(connection, *row[1:])) for row in rows]
+        return results + events(connection)
+
+    def _on_lease(self, connection: Connection, rows: list[Row]) -> list[Result]:
+        results = [(row[0], lease(connection, row[1:])) for row in rows]
+        return results + events(connection)
+
+
+def settling(settle: Call) -> Callable[[Connection, list[Row]], list[Result]]:
+    """An operation that answers one word for each row."""
+
+    def run(connection: Connection, rows: list[Row]) -> list[Result]:
+        answers = settle(connection, rows)
+        results = [(row[0], answer) for row, answer in zip(rows, answers, strict=True) if row[0]]
+        return results + events(connection)
+
+    return run
+
+
+def lease(connection: Connection, arguments: Row) -> Any:
+    queue, consumer, most, most_bytes, seconds, first_token = arguments
+    values = (queue, consumer, most, min(most_bytes, MOST_BYTES), seconds, first_token)
+    *rows, last = fetch(connection, TAKE, values)
+    next_in, clock, note = last[LENGTH_OF_ROW:]
+    if note == UNKNOWN:
+        return UNKNOWN
+    return [row[:LENGTH_OF_ROW] for row in rows], next_in, clock
+
+
+def administer(connection: Connection, verb: str, queue: str, arguments: Row) -> Any:
+    text, values = VERBS[verb]
+    value = fetch(connection, f"SELECT {SCHEMA}.{text}", values(queue, arguments))[0][0]
+    return UNKNOWN if value is None else value
+
+
+def redriven(numbers: Any = None, to: str | None = None, payload: bytes | None = None) -> Row:
+    return (None if numbers is None else list(numbers), to, payload)
+
+
+def stats(connection: Connection, name: str | None) -> list[dict[str, Any]]:
+    result = connection.exec_driver_sql(STATS, (name,))
+    names = list(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def events(connection: Connection) -> list[Result]:
+    """What has happened by itself: (0, (queue, what, count)) each."""
+    text = fetch(connection, EVENTS)[0][0]
+    if not text:
+        return []
+    fetch(connection, NO_EVENTS)
+    told = (line.split() for line in text.splitlines())
+    return [(0, (queue, what, int(count))) for queue, what, count in told]
+
+
+def fetch(connection: Connection, text: str, values: Row = ()) -> list[Any]:
+    """The driver's own tuples: SQLAlchemy's rows cost more, and marshal refuses them."""
+    result = connection.exec_driver_sql(text, values)
+    assert result.cursor is not None
+    rows = result.cursor.fetchall()
+    result.close()
+    return list(rows)
+
+
+# -- installing ------------------------------------------------------------------------------------
+
+
+def install(connection: Connection) -> None:
+    """The tables and functions as this release has them. Raises NotInstalled."""
+    if installed(connection) != VERSION:
+        fetch(connection, "SELECT pg_advisory_xact_lock(%s)::text", (INSTALL_LOCK,))
+        if installed(connection) != VERSION:
+            upgrade(connection)
+
+
+def installed(connection: Connection) -> int:
+    """The version that is there, 0 for none. Raises NotInstalled for one that is newer."""
+    if fetch(connection, f"SELECT to_regclass('{SCHEMA}.version')::text")[0][0] is None:
+        return 0
+    version = fetch(connection, f"SELECT max(number) FROM {SCHEMA}.version")[0][0] or 0  # noqa: S608
+    if version > VERSION:
+        raise NotInstalled(
+            f"the queues in this database (schema {SCHEMA}, version {version}) were made by a "
+            f"newer release of Heliograph, this one knows {VERSION}: update this broker"
+        )
+    return int(version)
+
+
+def upgrade(connection: Connection) -> None:
+    if not fetch(connection, "SELECT to_regnamespace(%s)::text", (SCHEMA,))[0][0]:
+        make_schema(connection)
+    for name in SCRIPTS:
+        run_script(connection, script(name))
+    fetch(connection, f"DELETE FROM {SCHEMA}.version RETURNING number")  # noqa: S608 - our own
+    fetch(connection, f"INSERT INTO {SCHEMA}.version VALUES (%s) RETURNING number", (VERSION,))  # noqa: S608
+
+
+def make_schema(connection: Connection) -> None:
+    is_allowed, user, database = fetch(connection, MAY_CREATE)[0]
+    if not is_allowed:
+        raise NotInstalled(
+            f"the queues need a schema of their own, which {user} may not create. Let an "
+            f'administrator say: CREATE SCHEMA {SCHEMA} AUTHORIZATION "{user}"; in the database '
+            f"{database}, and start again"
+        )
+    run_script(connection, f"CREATE SCHEMA {SCHEMA}")
+
+
+def script(name: str) -> str:
+    text = Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+    default = QueuePolicy()
+    text = text.replace("{{DEFAULT_POLICY}}", default.to_json())
+    return text.replace("{{DEAD_LETTER_POLICY}}", QueuePolicy.for_dead_letters(default).to_json())
+
+
+def run_script(connection: Connection, text: str) -> None:
+    """Many statements, in which a % is a %."""
+    cursor: Any = connection.connection.cursor()
+    with cursor:
+        cursor.execute(text)
