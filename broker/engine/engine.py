@@ -76,8 +76,9 @@ class Engine:
         self.clock = Clock()
         self.traffic = Traffic()
         self.deadlines = Deadlines()
-        journal = durability and Journal(durability, self.clock, self.deadlines)
-        self.journal = journal  # None: all is in memory only, and there are no queues
+        # None: all is in memory only, and there are no queues
+        journal = None if durability is None else Journal(durability, self.clock, self.deadlines)
+        self.journal = journal
         self._rules = rules
         self.queue_clients = clients = self._queue_clients(rules, rng)
         self.router = Router(policy.max_topic_levels, policy.shared_strategy, rng, journal)
