@@ -13,7 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.admin.event_log import EventLog
@@ -23,6 +23,8 @@ from broker.engine.durability import Level, Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
 from broker.engine.ports import Durability
+from broker.extensions import RuleProblems, open_http, rules_of
+from broker.queues.policy import QueuePolicy
 from broker.settings import STORE_FILE
 from broker.storage.process import StoreError, StoreProcess
 from broker.transport.hub import SPARE_LINKS, Hub
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker.engine.ports import Authenticator
+    from broker.extensions import Door
     from broker.settings import Settings
     from broker.storage.child import Spawned
 
@@ -52,7 +55,7 @@ def run(settings: Settings, spawned: Spawned | None = None) -> int:
     set_up_logging(settings)
     try:
         return _run_loop(settings, serve(settings, spawned))
-    except (ListenerError, StoreError) as error:
+    except (ListenerError, StoreError, RuleProblems) as error:
         log.error("%s", error)  # noqa: TRY400  the sentence says it all
         return 1
     except KeyboardInterrupt:
@@ -90,9 +93,11 @@ class Server:
             SystemRandom(),
             EventLog(log, loop.time),
             durability=self._durability(),
+            rules=rules_of(settings),
         )
         self.hub = Hub(self.engine, loop)
         self.listeners: list[Listener] = []
+        self._http: Door | None = None
         self._sys_topics = SysTopics(self.engine, __version__, loop.time())
         self._sys_timer: asyncio.TimerHandle | None = None
 
@@ -104,6 +109,7 @@ class Server:
         for each in self.settings.listeners:
             anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
             self.listeners.append(await open_listener(self.hub, each, anonymous))
+        await self._open_http()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stopping.set)
         self._publish_sys_topics()
@@ -117,6 +123,8 @@ class Server:
         log.info("stopping: %d clients are told", len(self.engine.admission))
         for listener in self.listeners:
             listener.close()
+        if self._http is not None:
+            await self._http.close()
         if self._sys_timer is not None:
             self._sys_timer.cancel()
         self.engine.shut_down()
@@ -151,6 +159,11 @@ class Server:
             "path": str(settings.broker.data_dir / STORE_FILE),
             "max_size": settings.store.max_size,
             "retained_window": settings.store.retained_window,
+            "schema": settings.store.schema,
+            "queues": [
+                (each.name, QueuePolicy(**each.policy()).to_json(), "[]")
+                for each in settings.defined_queues
+            ],
         }
         return StoreProcess(self.loop, config, spawned=spawned)
 
@@ -169,6 +182,7 @@ class Server:
         store.on_trouble = self._on_trouble
         store.on_well = self._on_well
         store.on_alarm = self._on_alarm
+        store.on_wake = self._on_wake
         store.on_log = lambda line: log.warning("store process: %s", line)
         opened = await store.start()
         for text in opened["alarms"]:
@@ -182,10 +196,24 @@ class Server:
             len(self.engine.retention),
         )
 
-    def _on_committed(self, position: int, seconds: float, rows: int) -> None:
+    async def _open_http(self) -> None:
+        try:
+            self._http = await open_http(self.engine, self.settings, self.loop)
+        except OSError as error:
+            raise ListenerError(str(error)) from error
+
+    def _on_committed(
+        self, position: int, seconds: float, rows: int, results: Any = (), counts: Any = ()
+    ) -> None:
         assert self.engine.journal is not None
         self.engine.clock.now = self.loop.time()
-        self.engine.journal.on_committed(position, seconds, rows)
+        self.engine.journal.on_committed(position, seconds, rows, results, counts)
+
+    def _on_wake(self, names: list[str]) -> None:
+        """Another user of the database has done something to these queues."""
+        assert self.engine.queues is not None
+        self.engine.clock.now = self.loop.time()
+        self.engine.queues.wake(names)
 
     def _on_trouble(self, kind: str, text: str) -> None:
         assert self.engine.journal is not None
@@ -257,6 +285,8 @@ def policy_of(settings: Settings) -> Policy:
         maximum_qos=broker.maximum_qos,
         retain_available=broker.retain_available,
         shared_strategy=broker.shared_strategy,
+        max_queues=settings.queues.max_queues,
+        create_queues=settings.queues.create == "yes",
         response_information=broker.response_information,
         server_reference=broker.server_reference,
     )
