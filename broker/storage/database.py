@@ -58,6 +58,13 @@ class Database(Protocol):
     def connection(self) -> Connection:
         """The connection. Raises Trouble, Damaged or CannotOpen when there is none to be had."""
 
+    @property
+    def notices(self) -> int | None:
+        """A file descriptor that can be read when there are notices; None: there never are."""
+
+    def take_notices(self) -> list[str]:
+        """The queues in which others have made something ready, each once. Raises nothing."""
+
     def name(self) -> str:
         """For people: `SQLite 3.40.1`."""
 

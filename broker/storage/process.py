@@ -70,7 +70,9 @@ class StoreProcess:
         spawned: Spawned | None = None,
     ) -> None:
         self._spawned = spawned  # its first life, begun before there was a loop
-        self.on_committed: Callable[[int, float, int], None] = ignore  # position, seconds, rows
+        # position, seconds, rows, what queues answer, (queue, messages, bytes) of those touched
+        self.on_committed: Callable[[int, float, int, list[Any], list[Any]], None] = ignore
+        self.on_wake: Callable[[list[str]], None] = ignore  # queues with something for consumers
         self.on_trouble: Callable[[str, str], None] = ignore  # kind, text
         self.on_well: Callable[[], None] = ignore
         self.on_alarm: Callable[[str], None] = ignore
@@ -243,7 +245,7 @@ class StoreProcess:
         for text in loaded.get("alarms", ()):
             self._alarm(text)
         if is_news:
-            self._tell(self.on_committed, position, 0.0, 0)
+            self._tell(self.on_committed, position, 0.0, 0, [], [])
         if is_news or not self._batches:
             self._end_trouble()
 
@@ -255,9 +257,16 @@ class StoreProcess:
     def _failed(self, text: str) -> None:
         self._refusal = text
 
-    def _committed(self, position: int, seconds: float, rows: int) -> None:
+    def _committed(
+        self,
+        position: int,
+        seconds: float,
+        rows: int,
+        results: Sequence[Any] = (),
+        counts: Sequence[Any] = (),
+    ) -> None:
         self._forget(position)
-        self._tell(self.on_committed, position, seconds, rows)
+        self._tell(self.on_committed, position, seconds, rows, list(results), list(counts))
         if self._trouble == "away":
             self._end_trouble()
 
@@ -272,6 +281,9 @@ class StoreProcess:
 
     def _answer(self, turn: int, value: Any) -> None:
         self._questions.pop(turn).answer(value)
+
+    def _wake(self, names: list[str]) -> None:
+        self._tell(self.on_wake, names)
 
     def _say_trouble(self, kind: str, text: str) -> None:
         self._trouble = kind
@@ -298,6 +310,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "failed": StoreProcess._failed,
     "committed": StoreProcess._committed,
     "answer": StoreProcess._answer,
+    "wake": StoreProcess._wake,
     "trouble": StoreProcess._say_trouble,
     "well": StoreProcess._end_trouble,
     "alarm": StoreProcess._alarm,

@@ -72,6 +72,7 @@ class SQLiteDatabase:
     """The file at `path`, kept below `max_size` bytes (0: as large as the disk)."""
 
     longest_name = 0
+    notices = None  # nobody else writes
 
     __slots__ = (
         "_connection",
@@ -111,6 +112,9 @@ class SQLiteDatabase:
         if self._connection is None:
             self._connection = self._open()
         return self._connection
+
+    def take_notices(self) -> list[str]:
+        return []
 
     def name(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
@@ -23,17 +23,30 @@ from broker.storage.database import (
     driver_errors,
     transaction,
 )
+from broker.storage.queues.ports import QUESTIONS as OF_QUEUES
 from broker.storage.reading import Reader
-from broker.storage.tables import metadata, retained
-from broker.storage.writing import Writer
+from broker.storage.tables import all_tables, retained
+from broker.storage.writing import Applied, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
     from broker.storage.database import Database, Row, Salvage
+    from broker.storage.queues.ports import Result
     from broker.storage.writing import Operations
 
 SALVAGES = 2  # of one opening: what is broken again after them is not the file
+
+
+class Committed(NamedTuple):
+    """What became of a batch; nothing if it had been applied before."""
+
+    seconds: float = 0.0
+    rows: int = 0
+    results: tuple[Result, ...] | list[Result] = ()
+    counts: tuple[Row, ...] | list[Row] = ()
 
 
 class Store:
@@ -43,8 +56,8 @@ class Store:
     """
 
     __slots__ = (
-        *("_alarms", "_database", "_marked", "_position", "_reader", "_retained_window"),
-        *("_salvage", "_writer", "trouble"),
+        *("_alarms", "_database", "_definitions", "_marked", "_position", "_reader"),
+        *("_retained_window", "_salvage", "_writer", "trouble"),
     )
 
     def __init__(self, database: Database, retained_window: int, salvage: Salvage) -> None:
@@ -56,14 +69,16 @@ class Store:
         self._position: int | None = None  # of the database; None: it has to be asked
         self._marked = False  # whether the database says that it is open
         self._alarms: list[str] = []
+        self._definitions: list[Row] = []  # queues of the configuration
         self.trouble: Trouble | None = None  # it works, but not for everything
 
     # -- opening ----------------------------------------------------------------------------------
 
-    def open(self, first: bool = True) -> dict[str, Any]:
-        """What the broker has to know; `first`: it knows nothing yet. Raises CannotOpen or
-        Trouble.
+    def open(self, first: bool = True, queues: Sequence[Row] = ()) -> dict[str, Any]:
+        """What the broker has to know; `first`: it knows nothing yet; `queues`: those of the
+        configuration. Raises CannotOpen or Trouble.
         """
+        self._definitions = list(queues)
         self._database.lock()
         if first and (restored := self._database.take_restore(stamp())) is not None:
             self._alarms.append(restored)
@@ -85,6 +100,8 @@ class Store:
             if may_miss and not opening.was_clean(connection):
                 self._alarms.append(LOG_MISSING)
             opened = opening.load(connection, self._retained_window)
+            definitions = [] if self._database.read_only else self._definitions
+            opened |= self._writer.queues.open(connection, definitions)
         self._position = opened["meta"][0]
         self._writer.sweep_later(opening.orphans(opened["members"], opened["audiences"]))
         try:
@@ -128,26 +145,26 @@ class Store:
 
     # -- working ----------------------------------------------------------------------------------
 
-    def apply(self, position: int, synced: bool, changes: Operations) -> tuple[float, int]:
-        """The seconds that the transaction took, and its rows; (0, 0) if it had been applied."""
+    def apply(self, position: int, synced: bool, changes: Operations) -> Committed:
+        """All of the changes in one transaction, unless they have been applied before."""
         begun = time.perf_counter()
         if position <= self._known_position():
-            return 0.0, 0
+            return Committed()
         if not self._marked:
             self._mark()
         self._position = None
         try:
-            count = self._commit(synced, changes)
+            applied = self._commit(synced, changes)
         except Trouble as trouble:
             if trouble.kind != FULL or not self._database.make_room():
                 raise
-            count = self._commit(synced, changes)
+            applied = self._commit(synced, changes)
         self._writer.committed()
         self._position = position
         self.trouble = self._database.room()
-        return time.perf_counter() - begun, count
+        return Committed(time.perf_counter() - begun, *applied)
 
-    def _commit(self, synced: bool, changes: Operations) -> int:
+    def _commit(self, synced: bool, changes: Operations) -> Applied:
         try:
             with transaction(self._database, synced=synced) as connection:
                 return self._writer.apply(connection, changes)
@@ -155,13 +172,13 @@ class Store:
             # A fault of ours: it must not stand in the way for ever.
             return self._apply_what_works(synced, changes, error)
 
-    def _apply_what_works(self, synced: bool, changes: Operations, error: Exception) -> int:
+    def _apply_what_works(self, synced: bool, changes: Operations, error: Exception) -> Applied:
         """A batch with a row that the database refuses: all the other rows."""
         with transaction(self._database, synced=synced) as connection:
-            count, refused = self._writer.apply_row_by_row(connection, changes)
+            applied, refused = self._writer.apply_row_by_row(connection, changes)
         why = str(getattr(error, "orig", error)).strip()
         self._alarms.append(REFUSED.format(len(refused), ", ".join(sorted(set(refused))), why))
-        return count
+        return applied
 
     def _known_position(self) -> int:
         if self._position is None:
@@ -173,6 +190,8 @@ class Store:
         with transaction(self._database) as connection:
             if name == "stats":
                 return self._stats(connection)
+            if name in OF_QUEUES:
+                return self._writer.queues.answer(connection, name, arguments)
             return self._reader.answer(connection, name, arguments)
 
     def _stats(self, connection: Connection) -> dict[str, Any]:
@@ -180,7 +199,7 @@ class Store:
             str(table.name): connection.execute(
                 select(func.count()).select_from(table)
             ).scalar_one()
-            for table in metadata.sorted_tables
+            for table in all_tables(connection.dialect)
         }
         size = connection.execute(select(func.sum(retained.c.size))).scalar()
         return {
@@ -190,6 +209,15 @@ class Store:
             "retained_bytes": int(size or 0),
             "position": opening.position_of(connection),
         }
+
+    @property
+    def notices(self) -> int | None:
+        """The file descriptor by which the database calls, if it does."""
+        return self._database.notices
+
+    def take_notices(self) -> list[str]:
+        """Names of queues in which something has become ready."""
+        return self._database.take_notices()
 
     @property
     def is_tidy(self) -> bool:

@@ -8,6 +8,10 @@ The queues' tables are a group of their own: in SQLite they lie beside the other
 the schema `heliograph`, which several brokers share.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -21,6 +25,9 @@ from sqlalchemy import (
     Text,
     text,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
 
 # What `alembic_version` says of this schema: the newest file in migrations/versions.
 REVISION = "0002"
@@ -256,3 +263,9 @@ queue_seen = Table(  # ids of messages that would come twice
     Index("queue_seen_until", "until"),
     sqlite_with_rowid=False,
 )
+
+
+def all_tables(dialect: Dialect) -> list[Table]:
+    """Everything that lies in one place: not the queues of PostgreSQL."""
+    queues = queue_metadata.sorted_tables if dialect.name == "sqlite" else []
+    return [*metadata.sorted_tables, *queues]

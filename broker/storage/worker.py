@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import socket
 import sys
 import time
@@ -47,10 +48,13 @@ class StreamEnded(Exception):  # noqa: N818 - how the broker says good-bye when 
 class Pipe:
     """The broker's end of the world: messages in and out, blocking."""
 
-    __slots__ = ("_frames", "_queue", "_socket")
+    __slots__ = ("_frames", "_poll", "_queue", "_socket", "_watched")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self._poll = select.poll()
+        self._poll.register(connected, select.POLLIN)
+        self._watched: int | None = None
         self._frames = Frames()
         self._queue: deque[Message] = deque()
 
@@ -65,11 +69,25 @@ class Pipe:
             self._receive()
         return self._queue.popleft()
 
-    def wait(self, seconds: float) -> bool:
-        """Until there is a message, at most so long; whether there is one."""
+    def wait(self, seconds: float | None, other: int | None = None) -> bool:
+        """Until there is a message, or something to be read from the other file descriptor, at most
+        so long (None: for ever); whether there is a message.
+        """
         if not self._queue:
-            self._receive_within(seconds)
+            self._watch(other)
+            ready = self._poll.poll(None if seconds is None else seconds * 1000)
+            if any(descriptor == self._socket.fileno() for descriptor, _ in ready):
+                self._receive()
         return bool(self._queue)
+
+    def _watch(self, other: int | None) -> None:
+        if other == self._watched:
+            return
+        if self._watched is not None:
+            self._poll.unregister(self._watched)
+        if other is not None:
+            self._poll.register(other, select.POLLIN)
+        self._watched = other
 
     def rest(self, seconds: float) -> None:
         """All that time, taking in what comes. Raises StreamEnded as soon as it does."""
@@ -128,20 +146,28 @@ class Worker:
         name, config = self._pipe.next()
         assert name == "open", name
         window = config["retained_window"]
+        first, queues = config.get("first", True), config.get("queues", ())
         self._store = Store(make_database(config), window, self._salvage)
-        opened = self._insist(lambda: self._store.open(config.get("first", True)))
+        opened = self._insist(lambda: self._store.open(first, queues))
         self._pipe.send("opened", opened)
         self._say_state()
 
     def _next(self) -> Message:
-        """The next message. While there is none, the store is looked after."""
+        """The next message. While there is none, the store is looked after, and listened to."""
         worked = True
-        while self._said is not None or not self._store.is_tidy:
+        while True:
+            self._pass_on_notices()
+            idle = self._said is None and self._store.is_tidy
             busy = worked and not self._store.is_tidy
-            if self._pipe.wait(0 if busy else LONGEST_PAUSE):
-                break
-            worked = self._has_done(self._store.tidy if busy else self._store.probe)
-        return self._pipe.next()
+            pause = None if idle else 0 if busy else LONGEST_PAUSE
+            if self._pipe.wait(pause, self._store.notices):
+                return self._pipe.next()
+            if not idle:
+                worked = self._has_done(self._store.tidy if busy else self._store.probe)
+
+    def _pass_on_notices(self) -> None:
+        if names := self._store.take_notices():
+            self._pipe.send("wake", names)
 
     def _has_done(self, work: Callable[[], None]) -> bool:
         """Work that nobody waits for: when it fails, the next batch will tell why."""
@@ -155,8 +181,8 @@ class Worker:
         return True
 
     def _on_batch(self, position: int, synced: bool, operations: Any) -> None:
-        seconds, rows = self._insist(lambda: self._store.apply(position, synced, operations))
-        self._pipe.send("committed", position, seconds, rows)
+        done = self._insist(lambda: self._store.apply(position, synced, operations))
+        self._pipe.send("committed", position, *done)
         for text in self._store.take_alarms():
             self._pipe.send("alarm", text)
         self._say_state()

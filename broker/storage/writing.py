@@ -6,13 +6,15 @@ the driver as it came.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, literal_column, select, update
 from sqlalchemy.exc import DBAPIError
 
 from broker.storage import tables
 from broker.storage.database import Statement, driver_errors
+from broker.storage.queues import queues_for
+from broker.storage.queues.ports import OPERATIONS as OF_QUEUES
 from broker.storage.statements import maker_for
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect
 
     from broker.storage.database import Row
+    from broker.storage.queues.ports import Queues, Result
     from broker.storage.statements import Maker, Run
 
 Operations = list[tuple[str, list[tuple[Any, ...]]]]
@@ -31,12 +34,23 @@ OF_A_SESSION = (tables.subscription, tables.member, tables.inflight, tables.rece
 SWEPT_AT_ONCE = 2_000
 
 
+class Applied(NamedTuple):
+    """What a batch has done: rows, what queues answer, and (queue, messages, bytes) of those that
+    it touched.
+    """
+
+    rows: int = 0
+    results: tuple[Result, ...] | list[Result] = ()
+    counts: tuple[Row, ...] | list[Row] = ()
+
+
 class Writer:
     """Applies operations to a connection. What is large to delete is deleted piece by piece."""
 
-    __slots__ = ("_finished", "_left_over", "_operations", "_sweep", "_to_sweep")
+    __slots__ = ("_finished", "_left_over", "_operations", "_sweep", "_to_sweep", "queues")
 
     def __init__(self, dialect: Dialect) -> None:
+        self.queues: Queues = queues_for(dialect)
         self._operations = operations(maker_for(dialect))
         self._sweep = Statement.compile(sweep(), dialect)
         self._to_sweep: dict[int, int] = {}  # audience -> the highest number that may go
@@ -44,50 +58,68 @@ class Writer:
         self._left_over: dict[int, int] = {}
         self._finished: tuple[int, ...] = ()
 
-    def apply(self, connection: Connection, changes: Operations) -> int:
-        """All of them, in order. How many rows there were."""
+    def apply(self, connection: Connection, changes: Operations) -> Applied:
+        """All of them, in order."""
         count = 0
+        results: list[Result] = []
+        self.queues.begin()
+        for name, rows in changes:
+            count += len(rows)
+            if rows:
+                results += self._apply(connection, name, rows)
+        self._sweep_at_once(connection, changes)
+        return Applied(count, results, self.queues.counts(connection))
+
+    def _apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
+        if name in OF_QUEUES:
+            return self.queues.apply(connection, name, rows)
+        for run in self._operations[name]:
+            run(connection, rows)
+        return []
+
+    def _sweep_at_once(self, connection: Connection, changes: Operations) -> None:
         sweeps: dict[int, int] = {}
         for name, rows in changes:
-            for run in self._operations[name] if rows else ():
-                run(connection, rows)
             if name in SWEEPS:
                 sweeps.update(map(SWEEPS[name], rows))
-            count += len(rows)
         self._left_over = self._sweep_some(connection, sweeps)
         self._finished = ()
-        return count
 
     def apply_row_by_row(
         self, connection: Connection, changes: Operations
-    ) -> tuple[int, list[str]]:
-        """As `apply`, without what the database refuses; how many rows there were, and the names of
-        the operations of those that are missing. Raises what is no refusal of a row.
+    ) -> tuple[Applied, list[str]]:
+        """As `apply`, without what the database refuses, and the names of the operations of the
+        rows that are missing. Raises what is no refusal of a row.
         """
-        count = 0
+        applied: list[Applied] = []
         refused: list[str] = []
         for name, rows in changes:
             for row in rows:
-                if self._is_accepted(connection, name, row):
-                    count += 1
-                else:
-                    refused.append(name)
-        self.apply(connection, [(name, rows) for name, rows in changes if name in SWEEPS])
-        return count, refused
+                done = self._apply_row(connection, name, row)
+                applied += [done] if done else []
+                refused += [] if done else [name]
+        self._sweep_at_once(connection, changes)
+        results = [result for each in applied for result in each.results]
+        counts = {row[0]: row for each in applied for row in each.counts}
+        return Applied(len(applied), results, list(counts.values())), refused
 
-    def _is_accepted(self, connection: Connection, name: str, row: Row) -> bool:
+    def _apply_row(self, connection: Connection, name: str, row: Row) -> Applied | None:
+        """None: it is refused."""
+        self.queues.begin()
         try:
             with connection.begin_nested():
-                for run in self._operations[name]:
-                    run(connection, [row])
+                results = self._apply(connection, name, [row])
+                counts = self.queues.counts(connection)
         except (DBAPIError, driver_errors(connection.dialect)) as error:
             if name == "meta" or not is_refusal(error):
                 raise
-            return False
-        return True
+            return None
+        self.queues.committed()
+        return Applied(1, results, counts)
 
     def committed(self) -> None:
         """The last `apply` or `sweep` is committed."""
+        self.queues.committed()
         for audience in self._finished:
             self._to_sweep.pop(audience, None)
         self._to_sweep.update(self._left_over)

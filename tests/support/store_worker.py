@@ -33,6 +33,8 @@ class StoreWorker:
         self.config |= config
         self.seen: list[tuple[Any, ...]] = []  # frames that nobody has asked for, in order
         self.position = 0
+        self.results: list[tuple[int, Any]] = []  # of the last batch
+        self.counts: list[tuple[str, int, int]] = []
         self.opened: dict[str, Any] = {}
         self._questions = 0
 
@@ -76,7 +78,7 @@ class StoreWorker:
         return self.position
 
     def wait_committed(self, position: int) -> int:
-        reached, _, rows = self.wait_for("committed")
+        reached, _, rows, self.results, self.counts = self.wait_for("committed")
         assert reached == position
         return rows
 

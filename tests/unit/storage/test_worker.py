@@ -37,7 +37,8 @@ def begin(worker):
 
 def test_a_commit_is_told_with_its_time_and_its_rows(worker):
     position = worker.submit(("message_put", [message_row(1), message_row(2)]))
-    reached, seconds, rows = worker.wait_for("committed")
+    reached, seconds, rows, results, counts = worker.wait_for("committed")
+    assert (results, counts) == ([], [])
     assert (reached, rows) == (position, 3)
     assert 0 < seconds < LONGEST_WAIT
 

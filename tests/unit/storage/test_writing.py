@@ -2,6 +2,7 @@
 
 import pytest
 
+from broker.storage.store import Committed
 from broker.storage.writing import SWEPT_AT_ONCE
 from tests.support.store_worker import member_row, message_row, session_row
 
@@ -100,7 +101,7 @@ def test_a_batch_that_comes_again_is_not_applied_again(store):
     store.apply(("message_put", [message_row(1)]), ("inflight_put", [INFLIGHT]))
     store.apply(("inflight_drop", [(1, 7)]))
     again = [("message_put", [message_row(1)]), ("inflight_put", [INFLIGHT])]
-    assert store.store.apply(1, True, again) == (0.0, 0)
+    assert store.store.apply(1, True, again) == Committed()
     assert store.rows("inflight") == []
 
 
@@ -109,7 +110,7 @@ def test_after_a_restart_the_database_says_what_was_applied(store, new_store):
     store.die()
     second = new_store()
     assert second.open()["meta"][0] == 1
-    assert second.store.apply(1, True, [("inflight_drop", [(1, 7)])]) == (0.0, 0)
+    assert second.store.apply(1, True, [("inflight_drop", [(1, 7)])]) == Committed()
     assert second.rows("inflight") == [INFLIGHT]
 
 

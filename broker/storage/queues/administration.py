@@ -1,0 +1,206 @@
+"""What people, and the configuration, do to queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from broker.queues.policy import QueuePolicy
+from broker.storage.queues.leasing import MOST, expire, reap, too_old_for
+from broker.storage.queues.ports import IN_USE, UNKNOWN
+from broker.storage.queues.settling import answer
+from broker.storage.queues.work import BUSY, HELD, Held, as_json
+from broker.storage.tables import LEASED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from broker.storage.database import Row
+    from broker.storage.queues.state import QueueState
+    from broker.storage.queues.work import Work
+
+# All but the first of each key wait; those that are leased are let go as they are.
+LINE_UP = """
+    UPDATE queued SET state = 2 WHERE queue = ?1 AND key IS NOT NULL AND state IN (0, 3)
+        AND EXISTS (SELECT 1 FROM queued AS other WHERE other.queue = ?1
+            AND other.key = queued.key AND other.number < queued.number)
+"""
+BREAK_LINES = f"""
+    UPDATE queued SET state = CASE WHEN due > ?2 THEN 3 ELSE 0 END,
+        due = CASE WHEN due > ?2 THEN due END WHERE queue = ?1 AND {BUSY} AND state = 2
+"""  # noqa: S608 - our own words
+HELD_NOW = f"SELECT 1 FROM queued WHERE queue = ? AND {BUSY} AND state = 1 LIMIT 1"  # noqa: S608
+CONTENTS = "queue = ? AND state <> 1 AND content IS NOT NULL"
+PURGE = "DELETE FROM queued WHERE queue = ? AND state <> 1"
+DEAD_LETTERS = f"{HELD} WHERE queue = ? AND state <> 1 AND dead_from IS NOT NULL ORDER BY number"
+ANY_LETTERS = DEAD_LETTERS.replace(" AND dead_from IS NOT NULL", "")
+CAME_FROM = "SELECT number, dead_from FROM queued WHERE number IN (SELECT value FROM json_each(?))"
+EDIT = """
+    UPDATE queued SET size = size + ? - length(coalesce(payload,
+            (SELECT payload FROM queue_payload WHERE id = queued.content), x'')),
+        payload = ?, content = NULL
+    WHERE number = ?
+"""
+OLDEST_READY = (
+    f"SELECT {', '.join(Held._fields)}, coalesce(dead_at, enqueued_at) FROM queued "  # noqa: S608
+    "WHERE queue = ? AND state = 0 AND rank = ? ORDER BY number LIMIT ?"
+)
+FORGET_SEEN = """
+    DELETE FROM queue_seen WHERE (queue, dedup_id) IN
+        (SELECT queue, dedup_id FROM queue_seen WHERE until <= ? LIMIT ?)
+"""
+
+
+def define(work: Work, rows: list[Row]) -> None:
+    for name, policy, origin, bindings in rows:
+        state = work.queue(name)
+        if state.origin == "config" != origin:
+            continue
+        was, was_keyed = state.to_row(), state.policy.is_keyed
+        state.policy = QueuePolicy.from_json(policy)
+        state.origin, state.bindings = origin, bindings
+        state.is_changed = state.is_changed or state.to_row() != was
+        if was_keyed != state.policy.is_keyed:
+            _reorder(work, state)
+        work.make_fit(state)
+
+
+def _reorder(work: Work, state: QueueState) -> None:
+    if state.policy.is_keyed:
+        work.run(LINE_UP, state.name)
+    else:
+        work.run(BREAK_LINES, state.name, work.now)
+
+
+def administer(work: Work, rows: list[Row]) -> None:
+    for call, verb, name, arguments in rows:
+        answer(work, call, _administer(work, verb, name, arguments))
+
+
+def _administer(work: Work, verb: str, name: str, arguments: Sequence[Any]) -> Any:
+    if verb == "reap" and not name:
+        return reap_all(work, list(work.queues.values()))
+    state = work.queues.get(name)
+    if state is None:
+        return UNKNOWN
+    return VERBS[verb](work, state, *arguments)
+
+
+def set_mode(mode: str) -> Callable[..., Any]:
+    def change(_: Work, state: QueueState) -> str:
+        state.mode = mode
+        state.is_changed = True
+        return mode
+
+    return change
+
+
+def purge(work: Work, state: QueueState) -> int:
+    """Those that are leased stay, and nothing waits behind them."""
+    work.release(each.content for each in work.select_held(CONTENTS, state.name))
+    count = work.run(PURGE, state.name)
+    work.recount(state)
+    return count
+
+
+def delete(work: Work, state: QueueState, number: int) -> int:
+    message = work.held([number]).get(number)
+    if message is None or message.queue != state.name or message.state == LEASED:
+        return 0
+    return work.delete([message])
+
+
+def drop(work: Work, state: QueueState) -> int | str:
+    if work.fetch(HELD_NOW, state.name):
+        return IN_USE
+    count = purge(work, state)
+    for table, column in (("queue", "name"), ("queue_counter", "queue"), ("queue_seen", "queue")):
+        work.run(f"DELETE FROM {table} WHERE {column} = ?", state.name)  # noqa: S608 - our own names
+    del work.queues[state.name]
+    return count
+
+
+# -- dead letters go back --------------------------------------------------------------------------
+
+
+def redrive(
+    work: Work,
+    state: QueueState,
+    numbers: Sequence[int] | None,
+    to: str | None,
+    payload: bytes | None,
+) -> int | str:
+    if to is not None and to not in work.queues:
+        return UNKNOWN
+    if payload is not None and (numbers is None or len(set(numbers)) != 1):
+        return 0
+    letters = _letters(work, state, numbers, to)
+    sources: dict[int, Any] = dict(work.fetch(CAME_FROM, as_json(each.number for each in letters)))
+    letters = [each for each in letters if to is not None or sources[each.number] is not None]
+    if payload is not None:
+        letters = [_edited(work, each, payload) for each in letters]
+    for each in letters:
+        target = work.queue(to or sources[each.number])
+        work.move([each], target, 0, 0, None, None, None, work.now)
+    return len(letters)
+
+
+def _letters(
+    work: Work, state: QueueState, numbers: Sequence[int] | None, to: str | None
+) -> list[Held]:
+    if numbers is None:
+        which = DEAD_LETTERS if to is None else ANY_LETTERS
+        return [Held._make(row) for row in work.fetch(which, state.name)]
+    found = sorted(work.held(numbers).values())
+    return [each for each in found if each.queue == state.name and each.state != LEASED]
+
+
+def _edited(work: Work, message: Held, payload: bytes) -> Held:
+    state = work.queues[message.queue]
+    work.run(EDIT, len(payload), payload, message.number)
+    work.release([message.content])
+    edited = work.held([message.number])[message.number]
+    state.count(0, edited.size - message.size)
+    return edited
+
+
+# -- what time takes -------------------------------------------------------------------------------
+
+
+def reap_one(work: Work, state: QueueState) -> int:
+    return reap_all(work, [state])
+
+
+def reap_all(work: Work, states: list[QueueState]) -> int:
+    """In each of these queues, and what was seen long ago: MOST of each kind at once."""
+    count = work.run(FORGET_SEEN, work.now, MOST)
+    left = MOST
+    for state in states:
+        if left > 0:
+            done = reap(work, state, left) + _reap_old(work, state, left)
+            left, count = left - done, count + done
+    return count
+
+
+def _reap_old(work: Work, state: QueueState, most: int) -> int:
+    """What has been here for too long. The oldest of each priority stands in front."""
+    too_old = too_old_for(state, work.now)
+    stale: list[Held] = []
+    for rank in range(10):
+        for *row, since in work.fetch(OLDEST_READY, state.name, rank, most):
+            if since > too_old:
+                break
+            stale.append(Held._make(row))
+    expire(work, state, stale[:most])
+    return len(stale[:most])
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "purge": purge,
+    "pause": set_mode("paused"),
+    "resume": set_mode("running"),
+    "drain": set_mode("draining"),
+    "redrive": redrive,
+    "delete": delete,
+    "drop": drop,
+    "reap": reap_one,
+}
