@@ -37,23 +37,25 @@ BEGIN
     RETURN its_mode;
 END $$;
 
--- "in use" while something is leased.
-CREATE OR REPLACE FUNCTION heliograph._drop(of_queue text) RETURNS text LANGUAGE plpgsql AS $$
+-- The queue with all that is in it; how many that were. -1 while something is leased.
+CREATE OR REPLACE FUNCTION heliograph._drop(of_queue text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    count bigint;
 BEGIN
     PERFORM FROM heliograph.queue WHERE name = of_queue FOR UPDATE;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue AND state = 1) THEN
-        RETURN 'in use';
+        RETURN -1;
     END IF;
-    PERFORM heliograph._purge(of_queue);
+    count := heliograph._purge(of_queue);
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue) THEN
-        RETURN 'in use';  -- another transaction has its hand on them
+        RETURN -1;  -- another transaction has its hand on them
     END IF;
     DELETE FROM heliograph.queue WHERE name = of_queue;
     DELETE FROM heliograph.queue_seen WHERE queue = of_queue;
-    RETURN 'ok';
+    RETURN count;
 END $$;
 
 -- Dead letters go back to where they came from, or to another queue; NULL when there is none.
@@ -69,12 +71,15 @@ BEGIN
     THEN
         RETURN NULL;
     END IF;
+    IF new_payload IS NOT NULL AND cardinality(numbers) IS DISTINCT FROM 1 THEN
+        RETURN 0;
+    END IF;
     mine := ARRAY(
         SELECT number FROM heliograph.queued
         WHERE queue = of_queue AND state <> 1 AND coalesce(target, dead_from) IS NOT NULL
             AND (numbers IS NULL OR number = ANY (numbers))
         ORDER BY number FOR UPDATE SKIP LOCKED);
-    IF new_payload IS NOT NULL AND cardinality(numbers) = 1 THEN
+    IF new_payload IS NOT NULL THEN
         PERFORM heliograph._edit(of_queue, number, new_payload) FROM unnest(mine) AS number;
     END IF;
     FOR each IN
@@ -82,9 +87,9 @@ BEGIN
             sum(q.size)::bigint AS size, array_agg(q.number) AS numbers, array_agg(q.key) AS keys
         FROM heliograph.queued q WHERE q.number = ANY (mine) GROUP BY 1 ORDER BY 1
     LOOP
-        PERFORM heliograph._ensure(each.name);
+        PERFORM heliograph._ensure(each.name, heliograph._default_policy());
         UPDATE heliograph.queued SET queue = each.name, failures = 0, acquisitions = 0,
-            due = NULL, dead_from = NULL, dead_reason = NULL, dead_at = NULL,
+            due = NULL, expires_at = NULL, dead_from = NULL, dead_reason = NULL, dead_at = NULL,
             enqueued_at = heliograph._instant(),
             state = CASE WHEN key IS NOT NULL AND (
                 SELECT policy ->> 'order' = 'key' FROM heliograph.queue WHERE name = each.name
@@ -225,7 +230,7 @@ CREATE OR REPLACE FUNCTION heliograph._peek(
     ), added AS (
         SELECT number, row_number() OVER places AS place, sum(size) OVER places AS bytes
         FROM found WINDOW places AS (ORDER BY number))
-    SELECT q.number, q.token, q.key, q.rank, q.topic, coalesce(
+    SELECT q.number, 0::bigint, q.key, q.rank, q.topic, coalesce(
             q.payload, (SELECT p.payload FROM heliograph.queue_payload p WHERE p.id = q.content)),
         q.properties, q.first, q.publisher, q.enqueued_at,
         CASE WHEN q.state = 1 THEN q.due END, q.acquisitions, q.failures, q.expires_at,

@@ -2,7 +2,7 @@
 
 -- Which of the rows are left out (2), wait behind their key (1) or are too much (3); else 0.
 CREATE OR REPLACE FUNCTION heliograph._flags(
-    queues text[], keys text[], dedup_ids text[], sizes bigint[], tokens bigint[]
+    queues text[], keys text[], dedup_ids text[], sizes bigint[], new_tokens bigint[]
 ) RETURNS integer[] LANGUAGE plpgsql AS $$
 DECLARE
     flags integer[] := array_fill(0, ARRAY[cardinality(queues)]);
@@ -31,7 +31,7 @@ BEGIN
     -- Only the last value of each key?
     FOR each IN
         SELECT u.queue, u.key, array_agg(u.ord ORDER BY u.ord) AS ords
-        FROM unnest(queues, keys, tokens, flags) WITH ORDINALITY AS u (queue, key, token, flag, ord)
+        FROM unnest(queues, keys, new_tokens, flags) WITH ORDINALITY AS u (queue, key, token, flag, ord)
         JOIN heliograph.queue q ON q.name = u.queue
         WHERE u.key IS NOT NULL AND u.token IS NULL AND u.flag = 0
             AND (q.policy ->> 'last_value')::boolean
@@ -56,21 +56,16 @@ BEGIN
         SELECT q.name, q.policy, count(*) AS count, sum(u.size)::bigint AS size
         FROM unnest(queues, sizes, flags) AS u (queue, size, flag)
         JOIN heliograph.queue q ON q.name = u.queue
-        WHERE q.policy ->> 'on_full' <> 'reject' AND u.flag = 0
+        WHERE q.policy ->> 'on_full' = 'dead_letter' AND u.flag = 0
         GROUP BY q.name, q.policy
     LOOP
-        IF each.policy ->> 'on_full' = 'drop_oldest' THEN
-            PERFORM heliograph._drop_oldest(each.name, each.policy, each.count, each.size);
-            CONTINUE;
-        END IF;
         have := heliograph._totals(each.name);
-        CONTINUE WHEN have.messages + each.count <= (each.policy ->> 'max_messages')::bigint
-            AND have.bytes + each.size <= (each.policy ->> 'max_bytes')::bigint;
+        CONTINUE WHEN heliograph._fits(
+            each.policy, have.messages + each.count, have.bytes + each.size);
         FOR place IN 1 .. cardinality(queues) LOOP
-            CONTINUE WHEN queues[place] <> each.name OR flags[place] <> 0;
-            IF have.messages < (each.policy ->> 'max_messages')::bigint
-                AND have.bytes + sizes[place] <= (each.policy ->> 'max_bytes')::bigint
-            THEN
+            CONTINUE WHEN queues[place] <> each.name OR flags[place] <> 0
+                OR new_tokens[place] IS NOT NULL;
+            IF heliograph._fits(each.policy, have.messages + 1, have.bytes + sizes[place]) THEN
                 have.messages := have.messages + 1;
                 have.bytes := have.bytes + sizes[place];
             ELSE
@@ -147,7 +142,7 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM heliograph.queue q WHERE q.name = u.name)
         ORDER BY u.name
     LOOP
-        PERFORM heliograph._ensure(each.name);
+        PERFORM heliograph._ensure(each.name, heliograph._default_policy());
     END LOOP;
     SELECT coalesce(bool_or(
             q.policy ->> 'on_full' <> 'reject'
@@ -216,7 +211,7 @@ BEGIN
         SELECT name, policy FROM heliograph.queue
         WHERE name = ANY (queues) AND policy ->> 'on_full' = 'drop_oldest' ORDER BY name
     LOOP
-        PERFORM heliograph._drop_oldest(each.name, each.policy, 0, 0);
+        PERFORM heliograph._drop_oldest(each.name, each.policy);
     END LOOP;
 END $$;
 
@@ -237,6 +232,7 @@ END $$;
 CREATE OR REPLACE FUNCTION heliograph._ack(numbers bigint[], tokens bigint[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
+    now float8 := heliograph._instant();
     done bigint[];
     each record;
 BEGIN
@@ -245,6 +241,7 @@ BEGIN
             DELETE FROM heliograph.queued q
             USING unnest(numbers, tokens) AS u (number, token)
             WHERE q.number = u.number AND q.token = u.token AND q.state = 1
+                AND (q.due IS NULL OR q.due > now)
             RETURNING q.number, q.queue, q.key, q.content, q.size, q.consumer)
         SELECT queue, count(*) AS count, sum(size)::bigint AS size, array_agg(number) AS numbers,
             array_agg(key) FILTER (WHERE key IS NOT NULL) AS keys,
@@ -260,7 +257,7 @@ BEGIN
         IF each.keys IS NOT NULL THEN
             PERFORM heliograph._touch_keys(each.queue, each.keys);
         END IF;
-        PERFORM heliograph._still_active(each.queue, each.consumer, NULL);
+        PERFORM heliograph._still_active(each.queue, each.consumer);
     END LOOP;
     IF cardinality(done) = cardinality(numbers) THEN
         RETURN array_fill('ok'::text, ARRAY[cardinality(numbers)]);
@@ -277,10 +274,10 @@ BEGIN
 END $$;
 
 -- The one active consumer gives a sign of life.
-CREATE OR REPLACE FUNCTION heliograph._still_active(of_queue text, who text, seconds float8)
+CREATE OR REPLACE FUNCTION heliograph._still_active(of_queue text, who text)
 RETURNS void LANGUAGE sql AS $$
     UPDATE heliograph.queue
-    SET active_until = heliograph._instant() + coalesce(seconds, (policy ->> 'lease')::float8)
+    SET active_until = heliograph._instant() + (policy ->> 'lease')::float8
     WHERE name = (
         SELECT name FROM heliograph.queue
         WHERE name = of_queue AND active = who FOR UPDATE SKIP LOCKED)
@@ -294,7 +291,8 @@ DECLARE
     rules jsonb;
 BEGIN
     SELECT * INTO message FROM heliograph.queued
-    WHERE number = its_number AND token = its_token AND state = 1 FOR UPDATE;
+    WHERE number = its_number AND token = its_token AND state = 1
+        AND (due IS NULL OR due > heliograph._instant()) FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM FROM heliograph.queued WHERE number = its_number;
         RETURN CASE WHEN FOUND THEN 'lost' ELSE 'gone' END;
@@ -337,12 +335,14 @@ BEGIN
     FOR each IN
         SELECT * FROM unnest(numbers, tokens, lasting) AS u (number, token, seconds)
     LOOP
-        UPDATE heliograph.queued SET due = heliograph._instant() + each.seconds
+        UPDATE heliograph.queued
+        SET due = CASE WHEN due IS NOT NULL THEN heliograph._instant() + each.seconds END
         WHERE number = each.number AND token = each.token AND state = 1
+            AND (due IS NULL OR due > heliograph._instant())
         RETURNING queue, consumer INTO renewed;
         IF FOUND THEN
             answers := answers || 'ok'::text;
-            PERFORM heliograph._still_active(renewed.queue, renewed.consumer, each.seconds);
+            PERFORM heliograph._still_active(renewed.queue, renewed.consumer);
             CONTINUE;
         END IF;
         PERFORM FROM heliograph.queued WHERE number = each.number;

@@ -198,9 +198,8 @@ BEGIN
     END IF;
     size := octet_length(convert_to(topic, 'UTF8')) + length(payload) + length(block) + 100;
     have := heliograph._totals(queue);
-    IF of.policy ->> 'on_full' = 'reject' AND (
-        have.messages >= (of.policy ->> 'max_messages')::bigint
-        OR have.bytes + size > (of.policy ->> 'max_bytes')::bigint)
+    IF of.policy ->> 'on_full' = 'reject'
+        AND NOT heliograph._fits(of.policy, have.messages + 1, have.bytes + size)
     THEN
         RAISE EXCEPTION 'queue "%" is full', queue USING
             ERRCODE = 'configuration_limit_exceeded',

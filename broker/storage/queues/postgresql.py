@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from broker.queues.policy import QueuePolicy
-from broker.storage.queues.ports import UNKNOWN
+from broker.storage.queues.ports import IN_USE, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,10 @@ CHANNEL = "heliograph_queue"
 VERSION = 1
 INSTALL_LOCK = 0x48656C6971  # "Heliq"
 SCRIPTS = ("tables", "rules", "batches", "administration", "door")
-MOST_BYTES = (1 << 63) - 1
+LARGEST = (1 << 63) - 1
+LONGEST = 10 * 365 * 86_400.0  # seconds; nobody waits for longer
+LONGEST_REASON = 1_000  # characters
+MOST_AT_ONCE = 1_000  # messages in one answer
 
 MAY_CREATE = (
     "SELECT has_database_privilege(current_database(), 'CREATE'), current_user, current_database()"
@@ -84,6 +87,7 @@ VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
     "drop": ("_drop(%s)", lambda queue, _: (queue,)),
     "reap": ("_reap(%s)", lambda queue, _: (queue,)),
 }
+NOT_DROPPED = -1
 STATS = f"SELECT * FROM {SCHEMA}._stats(%s)"  # noqa: S608 - our own names
 PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
 TOUCHED = f"SELECT * FROM {SCHEMA}._touched()"  # noqa: S608 - as above
@@ -93,6 +97,51 @@ QUEUES = f"""
     SELECT q.name, q.policy::text, q.origin, q.bindings, q.mode, t.messages, t.bytes
     FROM {SCHEMA}.queue q, LATERAL {SCHEMA}._totals(q.name) t ORDER BY q.name
 """  # noqa: S608 - as above
+
+
+# -- what a database would refuse ------------------------------------------------------------------
+
+
+def cleaned(row: Row, cleaning: Cleaning) -> Row:
+    """The row, with the columns at these places as a database takes them."""
+    for place, clean in cleaning:
+        value = row[place]
+        if value is not None and (better := clean(value)) is not value:
+            row = (*row[:place], better, *row[place + 1 :])
+    return row
+
+
+def text(value: str) -> str:
+    if value.isascii() and "\0" not in value:
+        return value
+    return value.encode(errors="replace").decode().replace("\0", "")
+
+
+def reason(value: str) -> str:
+    return text(value[:LONGEST_REASON])
+
+
+def number(value: int) -> int:
+    """0, of which there is no message and no lease, for what is no number of ours."""
+    return value if 0 < value <= LARGEST else 0
+
+
+def duration(value: float) -> float:
+    """One that can be counted with, whatever somebody has asked for."""
+    if 0 <= value <= LONGEST:
+        return value
+    return LONGEST if value > 0 else 0.0
+
+
+Cleaning: TypeAlias = "tuple[tuple[int, Callable[[Any], Any]], ...]"
+
+PUT_CLEANING: Cleaning = (
+    *((place, text) for place in (3, 6, 7, 11, 15)),  # key, dedup_id, topic, publisher, consumer
+    *((place, duration) for place in (4, 5, 16)),  # delay, ttl, lease
+)
+ACK_CLEANING: Cleaning = ((1, number), (2, number))
+FAIL_CLEANING: Cleaning = (*ACK_CLEANING, (4, duration), (5, reason))
+RENEW_CLEANING: Cleaning = (*ACK_CLEANING, (3, duration))
 
 
 class PostgreSQLQueues:
@@ -107,9 +156,9 @@ class PostgreSQLQueues:
             "queue_define": self._on_define,
             "queue_content": self._on_content,
             "queue_put": self._on_put,
-            "queue_ack": settling(ACK),
-            "queue_fail": settling(FAIL),
-            "queue_renew": settling(RENEW),
+            "queue_ack": settling(ACK, ACK_CLEANING),
+            "queue_fail": settling(FAIL, FAIL_CLEANING),
+            "queue_renew": settling(RENEW, RENEW_CLEANING),
             "queue_leave": self._on_leave,
             "queue_admin": self._on_admin,
             "queue_lease": self._on_lease,
@@ -160,7 +209,7 @@ class PostgreSQLQueues:
     def _on_put(self, connection: Connection, rows: list[Row]) -> list[Result]:
         if self._contents:
             rows = [self._with_content(row) for row in rows]
-        PUT(connection, rows)
+        PUT(connection, [cleaned(row, PUT_CLEANING) for row in rows])
         return events(connection)
 
     def _with_content(self, row: Row) -> Row:
@@ -182,11 +231,13 @@ class PostgreSQLQueues:
         return results + events(connection)
 
 
-def settling(settle: Call) -> Callable[[Connection, list[Row]], list[Result]]:
+def settling(
+    settle: Call, cleaning: Cleaning = ()
+) -> Callable[[Connection, list[Row]], list[Result]]:
     """An operation that answers one word for each row."""
 
     def run(connection: Connection, rows: list[Row]) -> list[Result]:
-        answers = settle(connection, rows)
+        answers = settle(connection, [cleaned(row, cleaning) for row in rows])
         results = [(row[0], answer) for row, answer in zip(rows, answers, strict=True) if row[0]]
         return results + events(connection)
 
@@ -195,7 +246,9 @@ def settling(settle: Call) -> Callable[[Connection, list[Row]], list[Result]]:
 
 def lease(connection: Connection, arguments: Row) -> Any:
     queue, consumer, most, most_bytes, seconds, first_token = arguments
-    values = (queue, consumer, most, min(most_bytes, MOST_BYTES), seconds, first_token)
+    most = min(max(most, 1), MOST_AT_ONCE)
+    until = None if seconds is None else duration(seconds)
+    values = (text(queue), text(consumer), most, min(most_bytes, LARGEST), until, first_token)
     *rows, last = fetch(connection, TAKE, values)
     next_in, clock, note = last[LENGTH_OF_ROW:]
     if note == UNKNOWN:
@@ -206,7 +259,9 @@ def lease(connection: Connection, arguments: Row) -> Any:
 def administer(connection: Connection, verb: str, queue: str, arguments: Row) -> Any:
     text, values = VERBS[verb]
     value = fetch(connection, f"SELECT {SCHEMA}.{text}", values(queue, arguments))[0][0]
-    return UNKNOWN if value is None else value
+    if value is None:
+        return UNKNOWN
+    return IN_USE if value == NOT_DROPPED else value
 
 
 def redriven(numbers: Any = None, to: str | None = None, payload: bytes | None = None) -> Row:

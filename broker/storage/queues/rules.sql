@@ -215,15 +215,11 @@ LANGUAGE sql IMMUTABLE AS $$
         'max_bytes', parent -> 'max_bytes')
 $$;
 
--- A queue that nobody has defined is made with the default policy, or as its parent's dead letters.
-CREATE OR REPLACE FUNCTION heliograph._ensure(wanted text) RETURNS void LANGUAGE sql AS $$
+-- A queue that nobody has defined.
+CREATE OR REPLACE FUNCTION heliograph._ensure(wanted text, rules jsonb) RETURNS void
+LANGUAGE sql AS $$
     INSERT INTO heliograph.queue (name, policy, origin, bindings)
-    SELECT wanted,
-        CASE WHEN wanted LIKE '%.dlq' THEN heliograph._dead_letter_policy(coalesce(
-            (SELECT policy FROM heliograph.queue WHERE name = left(wanted, -4)),
-            heliograph._default_policy()))
-        ELSE heliograph._default_policy() END,
-        'client', '[]'
+    SELECT wanted, rules, 'client', '[]'
     WHERE NOT EXISTS (SELECT FROM heliograph.queue WHERE name = wanted)
     ON CONFLICT DO NOTHING
 $$;
@@ -283,10 +279,16 @@ BEGIN
     RETURN gone.count;
 END $$;
 
+-- Whether a queue may hold so much; 0 is no limit.
+CREATE OR REPLACE FUNCTION heliograph._fits(rules jsonb, messages bigint, bytes bigint)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT messages <= coalesce(nullif((rules ->> 'max_messages')::bigint, 0), messages)
+        AND bytes <= coalesce(nullif((rules ->> 'max_bytes')::bigint, 0), bytes)
+$$;
+
 -- Make room: the oldest ready messages of the lowest priority go.
-CREATE OR REPLACE FUNCTION heliograph._drop_oldest(
-    of_queue text, rules jsonb, messages_to_come bigint, bytes_to_come bigint
-) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION heliograph._drop_oldest(of_queue text, rules jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
     have record;
     too_many bigint;
@@ -294,11 +296,11 @@ DECLARE
     victims bigint[];
 BEGIN
     have := heliograph._totals(of_queue);
-    too_many := have.messages + messages_to_come - (rules ->> 'max_messages')::bigint;
-    too_large := have.bytes + bytes_to_come - (rules ->> 'max_bytes')::bigint;
-    IF too_many <= 0 AND too_large <= 0 THEN
+    IF heliograph._fits(rules, have.messages, have.bytes) THEN
         RETURN;
     END IF;
+    too_many := coalesce(have.messages - nullif((rules ->> 'max_messages')::bigint, 0), 0);
+    too_large := coalesce(have.bytes - nullif((rules ->> 'max_bytes')::bigint, 0), 0);
     WITH oldest AS MATERIALIZED (
         SELECT number, rank, size FROM heliograph.queued
         WHERE queue = of_queue AND state = 0
@@ -328,12 +330,10 @@ BEGIN
         PERFORM heliograph._tell(message.queue, 'lost', 1);
         RETURN;
     END IF;
-    PERFORM heliograph._ensure(target);
+    PERFORM heliograph._ensure(target, heliograph._dead_letter_policy(rules));
     SELECT policy INTO target_rules FROM heliograph.queue WHERE name = target;
-    IF target_rules ->> 'on_full' = 'drop_oldest' THEN
-        PERFORM heliograph._drop_oldest(target, target_rules, 1, message.size);
-    END IF;
-    UPDATE heliograph.queued SET queue = target, state = 0, due = NULL, token = NULL,
+    UPDATE heliograph.queued SET queue = target, due = NULL, token = NULL,
+        state = CASE WHEN key IS NOT NULL AND target_rules ->> 'order' = 'key' THEN 2 ELSE 0 END,
         consumer = NULL, failures = times_failed, expires_at = NULL, dead_from = message.queue,
         dead_reason = why, dead_at = heliograph._instant()
     WHERE number = message.number;
@@ -343,6 +343,10 @@ BEGIN
     PERFORM heliograph._wake(target);
     IF message.key IS NOT NULL THEN
         PERFORM heliograph._touch_keys(message.queue, ARRAY[message.key]);
+        PERFORM heliograph._touch_keys(target, ARRAY[message.key]);
+    END IF;
+    IF target_rules ->> 'on_full' = 'drop_oldest' THEN
+        PERFORM heliograph._drop_oldest(target, target_rules);
     END IF;
 END $$;
 
@@ -365,7 +369,8 @@ BEGIN
         PERFORM heliograph._bury(message, rules, 'failures', times);
         RETURN 'dead';
     END IF;
-    IF message.acquisitions >= nullif((rules ->> 'max_acquisitions')::integer, 0) THEN
+    IF NOT is_failure AND message.acquisitions >= nullif((rules ->> 'max_acquisitions')::integer, 0)
+    THEN
         PERFORM heliograph._bury(message, rules, 'acquisitions', times);
         RETURN 'dead';
     END IF;
@@ -389,8 +394,8 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     message heliograph.queued;
 BEGIN
-    PERFORM heliograph._tell(of_queue, 'expired', cardinality(numbers));
     IF rules ->> 'on_expiry' <> 'dead_letter' THEN
+        PERFORM heliograph._tell(of_queue, 'expired', cardinality(numbers));
         PERFORM heliograph._delete(of_queue, numbers);
         RETURN;
     END IF;
