@@ -39,14 +39,14 @@ def _http(url: str, token: str | None) -> Backend:
 
 def _postgresql(url: str, _token: str | None) -> Backend:
     try:
-        from bridges.queues.postgresql import PostgreSQLBackend  # noqa: PLC0415 - as above
+        from bridges.queues.postgresql_client import PostgreSQLBackend  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise _missing(error, "postgresql") from error
     return PostgreSQLBackend(url)
 
 
 def _sqlite(url: str, _token: str | None) -> Backend:
-    from bridges.queues.sqlite import SQLiteBackend  # noqa: PLC0415 - as above
+    from bridges.queues.sqlite_client import SQLiteBackend  # noqa: PLC0415 - as above
 
     return SQLiteBackend(unquote(url.partition("://")[2].removeprefix("/")))
 

@@ -9,22 +9,33 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bridges.queues.client import Queue
+from bridges.queues.client import FAREWELL, Queue
 from bridges.queues.http_client import HTTPBackend
 from bridges.queues.http_server import HttpServer
 from bridges.queues.http_tokens import Tokens
 from bridges.queues.local import LocalBackend
+from bridges.queues.postgresql_client import PostgreSQLBackend
 from bridges.queues.timing import Timing
+from broker.queues.policy import QueuePolicy
 from broker.settings.queue_tables import HttpSettings
+from broker.storage.postgresql import make_engine
+from broker.storage.queues.postgresql import PostgreSQLQueues
 from tests.support.fake_queues import FakeQueues
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bridges.queues.backend import Backend
+    from tests.support.postgresql import PostgreSQL
 
 TOKEN = "of the tests"
 MAX_BODY = 4 << 20
+
+
+POLICIES = {
+    "work": QueuePolicy(max_failures=3, retry_first=0.0),
+    "small": QueuePolicy(max_messages=2),
+}
 
 
 class Door(Protocol):
@@ -41,9 +52,9 @@ class Door(Protocol):
         ...
 
 
-async def brief(_: float) -> None:
-    """The client's pauses, cut short."""
-    await asyncio.sleep(0.005)
+async def brief(seconds: float) -> None:
+    """The client's pauses, cut short; not the time in which its last words must arrive."""
+    await asyncio.sleep(seconds if seconds == FAREWELL else 0.005)
 
 
 def open_queue(door: Door, name: str = "work", **options: Any) -> Queue:
@@ -59,8 +70,9 @@ class LocalDoor:
     """The engine's port in this process."""
 
     def __init__(self) -> None:
-        self.queues = FakeQueues("work", max_failures=3, retry_first=0.0)
-        self.queues.define("small", FakeQueues("small", max_messages=2).policies["small"], [])
+        self.queues = FakeQueues()
+        for name, policy in POLICIES.items():
+            self.queues.define(name, policy, [])
 
     def backend(self) -> Backend:
         return LocalBackend(self.queues, asyncio.get_running_loop())
@@ -100,3 +112,37 @@ async def http_door() -> AsyncIterator[HTTPDoor]:
         yield door
     finally:
         await door.stop()
+
+
+class PostgreSQLDoor:
+    """A database in which a broker has been, with nobody but the client."""
+
+    def __init__(self, server: PostgreSQL, url: str) -> None:
+        self._server = server
+        self.url = url
+
+    @classmethod
+    def create(cls, server: PostgreSQL) -> PostgreSQLDoor:
+        door = cls(server, server.new_database())
+        door.clear()
+        return door
+
+    def clear(self) -> None:
+        """The queues as they are at first."""
+        engine = make_engine(self.url)
+        definitions = [(name, policy.to_json(), "[]") for name, policy in POLICIES.items()]
+        queues = PostgreSQLQueues()
+        with engine.begin() as connection:
+            queues.open(connection, [])
+            for table in ("queued", "queue_payload", "queue_counter", "queue_seen", "queue"):
+                connection.exec_driver_sql(f"DELETE FROM heliograph.{table}")
+            queues.open(connection, definitions)
+        engine.dispose()
+
+    def backend(self) -> Backend:
+        return PostgreSQLBackend(self.url)
+
+    async def pass_time(self, seconds: float) -> None:
+        """The instants in the table go back, for the server's clock cannot be set."""
+        self._server.execute(f"UPDATE heliograph.queued SET due = due - {seconds}", self.url)
+        self._server.execute("SELECT pg_notify('heliograph_queue', 'work')", self.url)

@@ -9,21 +9,32 @@ import pytest
 
 from bridges.queues.backend import QueueError
 from bridges.queues.received import LeaseLost, Received, Reject, Retry
-from tests.integration.python_doors import Door, LocalDoor, http_door, open_queue
+from tests.integration.python_doors import Door, LocalDoor, PostgreSQLDoor, http_door, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DOORS = ("local", "http")
+    from tests.support.postgresql import PostgreSQL
+
+DOORS = ("local", "http", "postgresql")
+
+
+@pytest.fixture(scope="module")
+def database(postgresql: PostgreSQL) -> PostgreSQLDoor:
+    return PostgreSQLDoor.create(postgresql)
 
 
 @pytest.fixture(params=DOORS)
 async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
-    if request.param == "local":
+    if request.param == "http":
+        async with http_door() as made:
+            yield made
+    elif request.param == "postgresql":
+        database = request.getfixturevalue("database")
+        database.clear()
+        yield database
+    else:
         yield LocalDoor()
-        return
-    async with http_door() as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
