@@ -15,6 +15,7 @@ COMMANDS = {
     "run": ("broker.cli.run", "start the broker (also without any command)"),
     "check": ("broker.cli.check", "say whether a settings file is good, or what is wrong with it"),
     "passwd": ("broker.cli.passwd", "add, change or remove a user in a password file"),
+    "explain": ("broker.cli.explain", "say into which queues a message goes, and why"),
     "store": ("broker.cli.store", "back up, restore, check and measure what is stored"),
     "pub": ("broker.cli.pub", "publish messages, with mosquitto_pub's options"),
     "sub": ("broker.cli.sub", "print messages, with mosquitto_sub's options"),

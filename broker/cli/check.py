@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broker import settings
+from broker.cli.rules import check_rules
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     path = parser.parse_args(arguments).file
     try:
         chosen = settings.load(path, os.environ)
+        check_rules(chosen)
     except settings.SettingsError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broker import settings
+from broker.cli.rules import check_rules
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         chosen = settings.load(options.config, os.environ, overrides(options))
+        check_rules(chosen)
     except settings.SettingsError as error:
         print(error, file=sys.stderr)
         return 1

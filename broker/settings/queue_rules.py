@@ -155,11 +155,13 @@ def _is_source(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OrSource:
-    """A value, or what of a message it is taken from."""
+    """A value, or what of a message it is taken from; empty: not said."""
 
     rule: Rule
 
     def read(self, value: object) -> object:
+        if value == "":
+            return ""
         if isinstance(value, str) and value.partition(":")[0] in SOURCES:
             return Source().read(value)
         try:

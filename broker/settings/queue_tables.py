@@ -39,7 +39,6 @@ from broker.settings.rules import (
 
 YEAR = 365 * DAY
 LONGEST_NAME = 128
-DEFAULT_PRIORITY = 4
 VERBS = ("receive", "publish", "look", "manage")
 YES_OR_NO: Mapping[object, str] = {True: "yes", False: "no"}
 A_DAY = '"12 h" or "7 days"'
@@ -102,7 +101,7 @@ class RouteSettings:
     queues: Annotated[tuple[str, ...], Several(queue_name())] = ()
     publish_to: Annotated[tuple[str, ...], Several(publish_topic())] = ()  # with from_queue only
     key: Annotated[str, Source()] = ""
-    priority: Annotated[int | str, OrSource(Count(0, 9))] = DEFAULT_PRIORITY
+    priority: Annotated[int | str, OrSource(Count(0, 9))] = ""  # "": 4, or as it is in from_queue
     delay: Annotated[float | str, OrSource(Interval(0.0, YEAR))] = 0.0
     ttl: Annotated[float | str, OrSource(Interval(0.0, 100 * YEAR))] = 0.0  # 0: as the queue says
     dedup_id: Annotated[str, Source()] = ""
