@@ -58,6 +58,9 @@ MOST_HEADERS = 64
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 log = logging.getLogger("heliograph")
+# What the library tells of clients who speak no proper HTTP would only fill the log.
+_quiet = logging.getLogger("aiohttp.server")
+_quiet.setLevel(logging.CRITICAL)
 
 
 class Engine(Protocol):
@@ -113,7 +116,7 @@ class HttpServer:
             max_field_size=LONGEST_LINE,
             max_headers=MOST_HEADERS,
             auto_decompress=False,
-            logger=log,
+            logger=_quiet,
         )
 
     async def listen(self, loop: asyncio.AbstractEventLoop, settings: HttpSettings) -> None:

@@ -481,12 +481,15 @@ async def test_a_client_that_says_nothing_is_hung_up_on(
         b"\x16\x03\x01\x02\x00\x01\x00\x01" * 10,
     ],
 )
-async def test_a_bomb_of_headers_is_refused(door: Door, bomb: bytes) -> None:
+async def test_a_bomb_of_headers_is_refused_without_a_word_in_the_log(
+    door: Door, bomb: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     reader, writer = await door.connect()
     writer.write(bomb)
     async with asyncio.timeout(20):
         assert b" 400 " in await reader.readline()
     writer.close()
+    assert [each for each in caplog.records if each.levelname != "DEBUG"] == []
 
 
 async def test_one_connection_too_many_is_hung_up_on(

@@ -94,6 +94,17 @@ async def test_nobody_asks_again_while_nothing_happens(
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_wake_in_vain_is_one_question(queues: FakeQueues, door: LocalBackend) -> None:
+    task = asyncio.create_task(door.receive("work", "c", wait=20))
+    await until(lambda: leases(queues) == 2)
+    queues.wake()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert leases(queues) == 3
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_it_is_asked_again_when_the_store_says_so(
     queues: FakeQueues, door: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
