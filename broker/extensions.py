@@ -30,6 +30,10 @@ class RuleProblems(Exception):  # noqa: N818  several of them
     """The rules cannot be used; the text says which, where, and what would be right."""
 
 
+class DoorError(Exception):
+    """It cannot be opened; the text says what to do."""
+
+
 def rules_of(settings: Settings) -> Rules | None:
     """The rules that fill queues; None: there are none. Raises RuleProblems."""
     if not settings.routes:
@@ -44,7 +48,10 @@ def rules_of(settings: Settings) -> Rules | None:
 async def open_http(
     engine: Engine, settings: Settings, loop: asyncio.AbstractEventLoop
 ) -> Door | None:
-    """The HTTP door to the queues; None: nobody wants it. Raises OSError with a sentence."""
+    """The HTTP door to the queues; None: nobody wants it. Raises DoorError."""
     if not settings.http.listen:
         return None
-    return cast("Door", await import_module(HTTP_DOOR).start(engine, settings, loop))
+    try:
+        return cast("Door", await import_module(HTTP_DOOR).start(engine, settings, loop))
+    except OSError as error:
+        raise DoorError(str(error)) from error

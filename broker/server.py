@@ -23,7 +23,7 @@ from broker.engine.durability import Level, Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
 from broker.engine.ports import Durability
-from broker.extensions import RuleProblems, open_http, rules_of
+from broker.extensions import DoorError, RuleProblems, open_http, rules_of
 from broker.queues.policy import QueuePolicy
 from broker.settings import STORE_FILE
 from broker.storage.process import StoreError, StoreProcess
@@ -55,7 +55,7 @@ def run(settings: Settings, spawned: Spawned | None = None) -> int:
     set_up_logging(settings)
     try:
         return _run_loop(settings, serve(settings, spawned))
-    except (ListenerError, StoreError, RuleProblems) as error:
+    except (ListenerError, StoreError, RuleProblems, DoorError) as error:
         log.error("%s", error)  # noqa: TRY400  the sentence says it all
         return 1
     except KeyboardInterrupt:
@@ -109,7 +109,7 @@ class Server:
         for each in self.settings.listeners:
             anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
             self.listeners.append(await open_listener(self.hub, each, anonymous))
-        await self._open_http()
+        self._http = await open_http(self.engine, self.settings, self.loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stopping.set)
         self._publish_sys_topics()
@@ -195,12 +195,6 @@ class Server:
             len(self.engine.sessions),
             len(self.engine.retention),
         )
-
-    async def _open_http(self) -> None:
-        try:
-            self._http = await open_http(self.engine, self.settings, self.loop)
-        except OSError as error:
-            raise ListenerError(str(error)) from error
 
     def _on_committed(
         self, position: int, seconds: float, rows: int, results: Any = (), counts: Any = ()

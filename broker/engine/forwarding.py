@@ -91,7 +91,7 @@ class Forwarder:
 
     def _has_room(self, delivery: Delivery, forward: Forward) -> bool:
         size = len(delivery.payload) + len(delivery.topic) + len(delivery.properties)
-        return all(self._queueing.has_room(entry.queue, size) for entry in forward.entries)
+        return all(self._queueing.intake.has_room(entry.queue, size) for entry in forward.entries)
 
     def _forward(self, delivery: Delivery, forward: Forward) -> None:
         receipt = (delivery.number, delivery.token)
@@ -99,7 +99,7 @@ class Forwarder:
             self._queueing.failed(self._queue, receipt, "dead", None, NO_RULE)
             return
         for entry in forward.entries:
-            self._queueing.enqueue(entry, self._publication(delivery, delivery.topic))
+            self._queueing.intake.enqueue(entry, self._publication(delivery, delivery.topic))
         for topic in forward.topics:
             self._publish(self._publication(delivery, topic))
         self._queueing.acknowledged(self._queue, [receipt])

@@ -218,7 +218,7 @@ class Journal:
     @property
     def queues_are_choosy(self) -> bool:
         """Whether messages must be looked at one by one, as a queue may refuse some."""
-        return self.queues is not None and self.queues.is_choosy
+        return self.queues is not None and bool(self.queues.refusing)
 
     def promise(self, level: int) -> None:
         """What is gathered now is promised to somebody who waits for the results of its batch."""

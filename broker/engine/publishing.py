@@ -346,7 +346,7 @@ class Publishing:
         if self._policy.backlog_policy == "reject" and self._router.is_anyone_full(route):
             return ReasonCode.QUOTA_EXCEEDED
         if route.rules is not None and self._queues is not None:
-            return self._queues.queueing.refusal(publication, route.rules)
+            return self._queues.queueing.intake.refusal(publication, route.rules)
         return None
 
     def _expiry(self, interval: int | None) -> float | None:

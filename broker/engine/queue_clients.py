@@ -383,7 +383,7 @@ class QueueClients:
         return lending
 
     def _put(self, queue: str, publication: Publication) -> ReasonCode:
-        result = self.queueing.enqueue(_entry(queue, publication), publication)
+        result = self.queueing.intake.enqueue(_entry(queue, publication), publication)
         if result != "ok":
             self._traffic.lose(f"queue_{result}")
         return _REASONS[result]

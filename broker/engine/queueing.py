@@ -13,11 +13,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from broker.engine.durability import Level
-from broker.packets.codes import ReasonCode
+from broker.engine.queue_intake import Intake
 from broker.packets.publication import Publication
 from broker.queues.delivery import Delivery
 from broker.queues.names import dead_letter_queue, takes_dead_letters
-from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
+from broker.queues.policy import QueuePolicy
 from broker.queues.queue import Queue
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from broker.engine.bindings import Bindings
     from broker.engine.deadlines import Deadlines
     from broker.engine.journal import Journal
-    from broker.engine.ports import Operations, Row, TopicRules
+    from broker.engine.ports import Operations, Row
     from broker.queues.entry import Entry
     from broker.queues.queue import Consumer
 
@@ -49,13 +49,12 @@ ORDER = (
     "queue_admin",
     "queue_lease",
 )
-LARGE = 4096  # bytes of a payload that is kept beside its message, which changes with every lease
-OVERHEAD = 100  # bytes that a message counts beside topic, payload and properties
 MOST_LEASED_BYTES = 1_048_576  # in one answer of the store
 TOKEN_BITS = 62
 REAP_PAUSE = 5.0  # seconds between two looks for what has expired
 LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
 UNKNOWN = "unknown"
+SIZE, TOKEN = 12, 14  # places in a row of `queue_put`
 KEPT = ("dead",)  # events by which no message is lost
 
 
@@ -64,8 +63,9 @@ class Queueing:
 
     __slots__ = (
         *("_calls", "_clock", "_deadlines", "_journal", "_level", "_next_call", "_queues"),
-        *("_reap_at", "_refusing", "_rng", "_rows", "_touched", "_traffic"),
-        *("armed_for", "bindings", "is_shared", "is_urgent", "max_queues"),
+        *("_handed", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
+        *("armed_for", "bindings", "intake", "is_shared", "is_urgent", "max_queues"),
+        "refusing",
     )
 
     def __init__(
@@ -86,10 +86,12 @@ class Queueing:
         self.bindings = bindings
         self.max_queues = max_queues
         self.is_shared = False  # other brokers use the same queues: their numbers are the store's
+        self.refusing: set[str] = set()  # queues where a new message needs a closer look
+        self.intake = Intake(clock, journal, self, traffic)
         self.is_urgent = False  # the next batch shall not wait for anything else
         self.armed_for: int | None = None
         self._queues: dict[str, Queue] = {}
-        self._refusing: set[str] = set()  # queues where a new message needs a closer look
+        self._handed: dict[int, tuple[Row, int, Consumer]] = {}  # past the store, by number
         self._rows: dict[str, list[Row]] = {name: [] for name in ORDER}
         self._touched: dict[Queue, None] = {}  # queues that this batch puts into or asks for
         self._calls: dict[int, Answer] = {}
@@ -104,7 +106,7 @@ class Queueing:
             queue = self._add(name, QueuePolicy.from_json(policy), origin, json.loads(bindings))
             queue.mode = mode
             queue.counted(messages, size)
-            self._note_refusal(queue)
+            self.note_refusal(queue)
             for each in queue.bindings:
                 self.bindings.bind(name, each)
         self._reap_at = self._clock.now + REAP_PAUSE
@@ -160,58 +162,14 @@ class Queueing:
 
     # -- putting ----------------------------------------------------------------------------------
 
-    def take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
-        """Put a message into the queues that its rules name; how many take it."""
-        entries = rules.entries(publication)
-        if not entries:
-            return 0
-        now, expires_at = self._clock.now, publication.expires_at
-        left = None if expires_at is None else expires_at - now
-        content = self._content(publication.payload, len(entries))
-        count = 0
-        for entry in entries:
-            queue = self._queues.get(entry.queue) or self.define(entry.queue, QueuePolicy())
-            size = publication.size + OVERHEAD
-            if self._refusing and self._refusal(queue, size) is not None:
-                self._traffic.lose("queue_full")
-                continue
-            self._put(queue, entry, publication, left, size, content)
-            count += 1
-        self._journal.gather(publication.size * count, max(level, Level.RELAXED))
-        return count
-
-    def refusal(self, publication: Publication, rules: TopicRules) -> ReasonCode | None:
-        """Why a message cannot be taken in by all queues that it is for."""
-        if not self._refusing:
-            return None
-        size = publication.size + OVERHEAD
-        for entry in rules.entries(publication):
-            queue = self._queues.get(entry.queue)
-            if queue is not None and self._refusal(queue, size) is not None:
-                return ReasonCode.QUOTA_EXCEEDED
-        return None
-
-    @property
-    def is_choosy(self) -> bool:
-        """Whether messages for queues must be looked at one by one."""
-        return bool(self._refusing)
-
-    def enqueue(self, entry: Entry, publication: Publication) -> str:
-        """Put a message into one queue: "ok", "unknown", "full" or "draining"."""
-        queue = self._queues.get(entry.queue)
-        if queue is None:
-            return UNKNOWN
-        size = publication.size + OVERHEAD
-        refusal = self._refusal(queue, size)
-        if refusal is not None:
-            return refusal
-        expires_at = publication.expires_at
-        left = None if expires_at is None else expires_at - self._clock.now
-        content = self._content(publication.payload, 1)
-        self._put(queue, entry, publication, left, size, content)
-        level = max(self._journal.levels.of(publication.topic), Level.RELAXED)
-        self._journal.gather(publication.size, level)
-        return "ok"
+    def add(self, queue: Queue, row: Row, size: int) -> None:
+        """A message goes into a queue with the next batch: a row of `queue_put`."""
+        self._rows["queue_put"].append(row)
+        queue.count_in(size)
+        queue.wake()
+        self._touched[queue] = None
+        if not self.is_urgent and queue.wants:
+            self._hurry()
 
     def put(
         self,
@@ -222,105 +180,78 @@ class Queueing:
         publisher: str,
         answer: Callable[[str, int | None], None],
     ) -> None:
-        """For a door: as `enqueue`; "ok" (with the number, where it is known) comes when it is
-        committed. "unavailable": the store takes nothing.
-        """
-        if self._journal.refuses:
-            answer("unavailable", None)
-            return
+        """For a door: see Intake."""
         publication = Publication(topic, payload, 1, False, properties, None, publisher)
-        result = self.enqueue(entry, publication)
-        if result != "ok":
-            answer(result, None)
-            return
-        number = None if self.is_shared else self._journal.next_number - 1
-        self._journal.await_commit(lambda: answer("ok", number), self._level)
-        self._hurry()
+        self.intake.put(entry, publication, self._level, answer)
 
-    def has_room(self, name: str, size: int) -> bool:
-        """Whether a queue takes one more message of so many bytes, and the store takes any."""
-        queue = self._queues.get(name)
-        is_taken = queue is None or self._refusal(queue, size + OVERHEAD) is None
-        return is_taken and not self._journal.refuses
+    def note_refusal(self, queue: Queue) -> None:
+        """How full the queue is, or its mode, has changed."""
+        if queue.refuses:
+            self.refusing.add(queue.name)
+        elif self.refusing:
+            self.refusing.discard(queue.name)
 
-    def _refusal(self, queue: Queue, size: int) -> str | None:
-        if queue.mode == "draining":
-            return "draining"
-        if queue.policy.on_full == "reject" and not queue.has_room(size):
-            return "full"
-        return None
-
-    def _content(self, payload: bytes, uses: int) -> int | None:
-        """Keep a payload by itself, if it is large or several queues take it."""
-        if uses == 1 and len(payload) <= LARGE:
-            return None
-        number, self._journal.next_number = self._journal.next_number, self._journal.next_number + 1
+    def add_payload(self, payload: bytes, uses: int) -> int:
+        """Keep a payload by itself, for so many messages; its number."""
+        number = self.next_number()
         self._rows["queue_content"].append((number, payload, uses))
         return number
 
-    def _put(
-        self,
-        queue: Queue,
-        entry: Entry,
-        publication: Publication,
-        left: float | None,
-        size: int,
-        content: int | None,
-    ) -> None:
-        number = None
-        if not self.is_shared:
-            number = self._journal.next_number
-            self._journal.next_number = number + 1
-        ttl = entry.ttl if left is None else left if entry.ttl is None else min(left, entry.ttl)
-        own = queue.policy.ttl
-        if own and (ttl is None or own < ttl):
-            ttl = own
-        self._rows["queue_put"].append(
-            (
-                number,
-                queue.name,
-                HIGHEST_PRIORITY - entry.priority,
-                entry.key,
-                entry.delay,
-                ttl,
-                entry.dedup_id,
-                publication.topic,
-                publication.payload if content is None else None,
-                publication.properties,
-                publication.first,
-                publication.publisher,
-                size,
-                content,
-                None,
-                None,
-                None,
-            )
-        )
+    def hand_over(self, queue: Queue, row: Row, size: int) -> bool:
+        """Give a message to a consumer that waits for one, past the store; False: nobody does. If
+        it is acknowledged before the next batch is made, it is never written.
+        """
+        consumer = queue.next_free()
+        if consumer is None or consumer.lease_seconds is None:
+            return False
+        token = self._rng.getrandbits(TOKEN_BITS) + 1
+        number = row[0]
+        self._handed[number] = (row, token, consumer)
         queue.count_in(size)
-        queue.wake()
         self._touched[queue] = None
-        self._note_refusal(queue)
-        if not self.is_urgent and queue.wants:
-            self.is_urgent = True
+        consumer.take([self._handed_delivery(row, token, consumer.lease_seconds)])
+        return True
 
-    def _note_refusal(self, queue: Queue) -> None:
-        if queue.refuses:
-            self._refusing.add(queue.name)
-        elif self._refusing:
-            self._refusing.discard(queue.name)
+    def _handed_delivery(self, row: Row, token: int, seconds: float) -> Delivery:
+        number, name, rank, key, _, ttl, _, topic, payload, properties, first, publisher, *_ = row
+        now = self.wall()
+        expires_at = None if ttl is None else now + ttl
+        until = now + seconds
+        return Delivery(
+            number,
+            token,
+            name,
+            key,
+            rank,
+            topic,
+            payload,
+            properties,
+            first,
+            publisher,
+            now,
+            until,
+            1,
+            0,
+            expires_at,
+        )
+
+    def next_number(self) -> int:
+        """The number of a message that comes now."""
+        number = self._journal.next_number
+        self._journal.next_number = number + 1
+        return number
 
     # -- handing out ------------------------------------------------------------------------------
 
     def join(self, queue: Queue, consumer: Consumer) -> None:
         """From now on the consumer gets messages."""
-        queue.consumers[consumer.name] = consumer
+        queue.join(consumer)
         queue.wake(inf)
         self.look(queue)
 
     def part(self, queue: Queue, consumer: Consumer) -> None:
         """It gets no more; its leases go back, but for those without an end."""
-        if queue.consumers.get(consumer.name) is consumer:
-            del queue.consumers[consumer.name]
+        queue.part(consumer)
         self.leave(consumer.name)
         queue.wake(inf)
         self.look(queue)
@@ -420,7 +351,12 @@ class Queueing:
 
     def acknowledged(self, queue: Queue, receipts: list[Receipt]) -> None:
         """Consumers are done with messages; nobody waits to hear of it."""
-        self._rows["queue_ack"] += [(0, number, token) for number, token in receipts]
+        for number, token in receipts:
+            handed = self._handed.pop(number, None)
+            if handed is None:
+                self._rows["queue_ack"].append((0, number, token))
+            else:
+                queue.count_out(handed[0][SIZE])
         if queue.policy.order != "fifo":  # or nothing becomes ready by it
             queue.wake()
         self._touched[queue] = None
@@ -506,12 +442,12 @@ class Queueing:
             return
         if verb in MODES_BY_VERB:
             queue.mode = MODES_BY_VERB[verb]
-            self._note_refusal(queue)
+            self.note_refusal(queue)
         elif verb == "drop" and value != "in use":
             self._queues.pop(queue.name, None)
+            self.refusing.discard(queue.name)
             for each in queue.bindings:
                 self.bindings.unbind(queue.name, each)
-            self._refusing.discard(queue.name)
             return
         self.wake([queue.name] if verb in MODES_BY_VERB else list(self._queues))
 
@@ -556,7 +492,7 @@ class Queueing:
     @property
     def any(self) -> bool:
         """Whether there is something for the next batch."""
-        return bool(self._touched) or any(self._rows.values())
+        return bool(self._touched or self._handed) or any(self._rows.values())
 
     def take(self) -> Operations:
         """What the next batch shall do for queues."""
@@ -566,12 +502,22 @@ class Queueing:
                 self._ask_for(queue)
             queue.begin_count()
         self.is_urgent = False
+        if self._handed:
+            self._write_handed()
         if not any(self._rows.values()):
             return []
         self._touched = {}
         rows, self._rows = self._rows, {name: [] for name in ORDER}
         rows["queue_clock"] = [(self._stored_now(),)]
         return [(name, rows[name]) for name in ORDER if rows[name]]
+
+    def _write_handed(self) -> None:
+        """What was handed over and is not acknowledged yet is stored as leased."""
+        handed, self._handed = self._handed, {}
+        self._rows["queue_put"] += [
+            (*row[:TOKEN], token, consumer.name, consumer.lease_seconds)
+            for row, token, consumer in handed.values()
+        ]
 
     @property
     def next_call(self) -> int:
@@ -587,7 +533,7 @@ class Queueing:
             if queue is None:
                 queue = self._appeared(name)
             queue.counted(messages, size)
-            self._note_refusal(queue)
+            self.note_refusal(queue)
         for call, value in results:
             if not call:
                 self._note_event(*value)

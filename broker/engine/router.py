@@ -189,7 +189,7 @@ class Router:
         assert self._journal is not None
         assert self._journal.queues is not None
         assert route.rules is not None
-        return self._journal.queues.take_in(publication, route.rules, route.level)
+        return self._journal.queues.intake.take_in(publication, route.rules, route.level)
 
     def _deliver_shared(self, group: ShareGroup[Subscription], publication: Publication) -> int:
         chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)

@@ -7,6 +7,7 @@ so nobody asks for what cannot be there.
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,7 +46,7 @@ class Queue:
     """
 
     __slots__ = (
-        "_turn",
+        "_order",
         "armed_for",
         "bindings",
         "consumers",
@@ -79,7 +80,7 @@ class Queue:
         self.look_at: float | None = None  # when something may become ready by itself
         self.on_due: Callable[[Queue], None] | None = None
         self.armed_for: int | None = None
-        self._turn = 0  # whose turn it is to ask first
+        self._order: deque[Consumer] = deque()  # whose turn it is
 
     def has_room(self, size: int) -> bool:
         """Whether the bounds allow one more message of so many bytes."""
@@ -109,6 +110,13 @@ class Queue:
         self.messages = messages + self.pending
         self.size = size + self.pending_size
 
+    def count_out(self, size: int) -> None:
+        """A message that is in no batch yet is not for the store any more."""
+        self.messages -= 1
+        self.size -= size
+        self.pending -= 1
+        self.pending_size -= size
+
     def begin_count(self) -> None:
         """What has been counted in goes into a batch now: the store's next figures include it."""
         self.pending = self.pending_size = 0
@@ -124,13 +132,23 @@ class Queue:
             and any(each.room > 0 for each in self.consumers.values())
         )
 
+    def join(self, consumer: Consumer) -> None:
+        """One more consumer, or another one of the same name."""
+        self.consumers[consumer.name] = consumer
+        self._order = deque(self.consumers.values())
+
+    def part(self, consumer: Consumer) -> None:
+        """One fewer."""
+        if self.consumers.get(consumer.name) is consumer:
+            del self.consumers[consumer.name]
+            self._order = deque(self.consumers.values())
+
     def asks(self) -> list[tuple[Consumer, int]]:
         """Who asks for how many: those with room share what may be there, and begin in turn."""
-        hungry = [each for each in self.consumers.values() if each.room > 0]
+        self._order.rotate(-1)
+        hungry = [each for each in self._order if each.room > 0]
         if not hungry:
             return []
-        self._turn = (self._turn + 1) % len(hungry)
-        hungry = hungry[self._turn :] + hungry[: self._turn]
         if self.hint == inf:
             return [(each, each.room) for each in hungry[:SHARED_HINT]]
         share = -(-int(self.hint) // len(hungry))
@@ -143,6 +161,22 @@ class Queue:
             asks.append((each, most))
             left -= most
         return asks
+
+    def next_free(self) -> Consumer | None:
+        """Whose turn it is to get a message; None: nobody has room."""
+        order = self._order
+        for _ in range(len(order)):
+            order.rotate(-1)
+            if order[-1].room > 0:
+                return order[-1]
+        return None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a message can go to any consumer without a look at the others."""
+        policy = self.policy
+        is_free = policy.order == "fifo" and not policy.last_value and not policy.max_rate
+        return is_free and self.mode == "running"
 
     def wake(self, messages: float = 1) -> None:
         """So many messages more may be ready; inf: nobody knows."""
