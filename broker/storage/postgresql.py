@@ -1,7 +1,9 @@
 """PostgreSQL: one connection, made again when it is lost, its errors by their SQLSTATE.
 
-An advisory lock of the connection keeps a second broker out of the database. A server that is not
-there is waited for; only what a person must change (password, database, driver) is given up on.
+An advisory lock of the connection keeps a second broker out of the schema that holds the sessions;
+the queues lie in a schema that all brokers on a database share, and each listens to the others. A
+server that is not there is waited for; only what a person must change (password, database, driver)
+is given up on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,18 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from broker.storage.database import AWAY, FULL, LOCKED, READ_ONLY, CannotOpen, Trouble
+from broker.storage.database import (
+    AWAY,
+    FULL,
+    LOCKED,
+    READ_ONLY,
+    CannotOpen,
+    Trouble,
+    driver_errors,
+)
+from broker.storage.queues.installing import SCHEMA as QUEUES
+from broker.storage.queues.installing import make_schema, quoted
+from broker.storage.queues.postgresql import CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +37,16 @@ if TYPE_CHECKING:
     from broker.storage.database import Salvage
 
 LOCK_KEY = 0x48656C696F  # "Helio"
+TAKE_LOCK = """
+    SELECT pg_try_advisory_lock(CASE current_schema() WHEN 'public' THEN %s::bigint
+        ELSE hashtextextended(current_schema(), %s::bigint) END)
+"""
+# A role called `heliograph` has the queues' schema in its path, where the sessions must not go.
+PATH = """
+    SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
+    FROM unnest(current_schemas(false)) WITH ORDINALITY AS each (name, place) WHERE name <> %s
+"""
+ALL_QUEUES = f"SELECT name FROM {QUEUES}.queue ORDER BY name"  # noqa: S608 - our own name
 LONGEST_LOCK = 5.0  # seconds
 BETWEEN_TRIES = 0.05
 # A server that has vanished without a word is given up after 10 s, not after the kernel's 15 min.
@@ -54,15 +77,23 @@ HOPELESS = ("authentication failed", "does not exist", "pg_hba.conf", "permissio
 
 
 class PostgreSQLDatabase:
-    """The database at `url`."""
+    """The database at `url`. `schema`: where the sessions are; "": where the role's path leads."""
 
     longest_name = 2_600  # an entry of a B-tree has at most 2,704 bytes
 
-    __slots__ = ("_connection", "_engine", "_version", "_was_open", "dialect", "read_only")
+    __slots__ = (
+        *("_connection", "_engine", "_has_missed", "_notices", "_schema", "_version", "_was_open"),
+        *("dialect", "read_only"),
+    )
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str = "") -> None:
+        if schema == QUEUES or schema.startswith("pg_"):
+            raise CannotOpen(f"[store] schema cannot be {schema}: choose another name")
         self._engine = make_engine(url)
+        self._schema = schema
         self._connection: Connection | None = None
+        self._notices: dict[str, None] = {}  # queues that others have called out
+        self._has_missed = False  # what was called while nobody listened
         self._version = ""
         self._was_open = False
         self.read_only = False
@@ -72,8 +103,36 @@ class PostgreSQLDatabase:
     def connection(self) -> Connection:
         if self._connection is None:
             self._connection = self._open()
+            self._has_missed = self._was_open
             self._was_open = True
         return self._connection
+
+    @property
+    def notices(self) -> int | None:
+        return None if self._connection is None else int(driver(self._connection).fileno())
+
+    def take_notices(self) -> list[str]:
+        """After a lost connection: all queues."""
+        for _ in range(2):  # once more, when the connection is found to be lost
+            try:
+                self._hear()
+                break
+            except (driver_errors(self.dialect), DBAPIError, Trouble, CannotOpen):
+                self.forget()  # the next batch connects again, and says what is wrong
+        notices, self._notices = self._notices, {}
+        return list(notices)
+
+    def _hear(self) -> None:
+        if self._connection is None and not self._was_open:
+            return
+        connection = self.connection
+        if self._has_missed:
+            self._notices.update(dict.fromkeys(all_queues(connection)))
+            self._has_missed = False
+        raw = driver(connection).pgconn
+        raw.consume_input()
+        while (notice := raw.notifies()) is not None:
+            self._notices[notice.extra.decode()] = None
 
     def name(self) -> str:
         return f"PostgreSQL {self._version}"
@@ -141,8 +200,10 @@ class PostgreSQLDatabase:
         try:
             connection = self._engine.connect()
             try:
+                self._take_path(connection)
                 self._take_lock(connection)
                 self._take_settings(connection)
+                self._listen(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -156,10 +217,21 @@ class PostgreSQLDatabase:
             return CannotOpen(f"the database cannot be opened, check [store] url: {text}")
         return explained(error) or error
 
+    def _take_path(self, connection: Connection) -> None:
+        if self._schema:
+            make_schema(connection, self._schema)
+            path = quoted(self._schema)
+        else:
+            path = connection.exec_driver_sql(PATH, (QUEUES,)).scalar_one()
+        if path is None:
+            raise CannotOpen("no schema is open to the broker: name one in [store] schema")
+        connection.exec_driver_sql("SELECT set_config('search_path', %s, false)", (path,))
+        connection.commit()
+
     def _take_lock(self, connection: Connection) -> None:
         deadline = time.monotonic() + LONGEST_LOCK
-        sql = "SELECT pg_try_advisory_lock(%s::bigint)"
-        while not connection.exec_driver_sql(sql, (LOCK_KEY,)).scalar_one():
+        keys = (LOCK_KEY, LOCK_KEY)
+        while not connection.exec_driver_sql(TAKE_LOCK, keys).scalar_one():
             connection.rollback()
             if time.monotonic() > deadline:
                 raise self._locked()
@@ -170,7 +242,8 @@ class PostgreSQLDatabase:
         if self._was_open:
             return Trouble(LOCKED, "the database is locked by another connection")
         return CannotOpen(
-            "another broker uses this database. Stop it, or give each broker its own database"
+            "another broker uses this database. Stop it, or give each broker its own database, or "
+            "its own [store] schema"
         )
 
     def _take_settings(self, connection: Connection) -> None:
@@ -180,6 +253,25 @@ class PostgreSQLDatabase:
         version = connection.exec_driver_sql("SHOW server_version").scalar_one()
         self._version = version.split()[0]
         connection.commit()
+
+    def _listen(self, connection: Connection) -> None:
+        driver(connection).add_notify_handler(self._on_notice)
+        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        connection.commit()
+
+    def _on_notice(self, notice: Any) -> None:
+        """One that came with the answer to something else."""
+        self._notices[notice.payload] = None
+
+
+def driver(connection: Connection) -> Any:
+    """The driver's own connection."""
+    return connection.connection.driver_connection
+
+
+def all_queues(connection: Connection) -> list[str]:
+    with connection.begin():
+        return list(connection.exec_driver_sql(ALL_QUEUES).scalars())
 
 
 def make_engine(url: str) -> Engine:

@@ -243,7 +243,7 @@ def make_database(config: dict[str, Any]) -> Database:
         if parsed.get_backend_name() != "sqlite":
             from broker.storage.postgresql import PostgreSQLDatabase  # noqa: PLC0415 - rarely used
 
-            return PostgreSQLDatabase(url)
+            return PostgreSQLDatabase(url, config.get("schema", ""))
         path = parsed.database or path
     return SQLiteDatabase(Path(path), config["max_size"])
 

@@ -7,10 +7,9 @@ operation of a batch, with an array for each column. Instants are the server's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from broker.queues.policy import QueuePolicy
+from broker.storage.queues.installing import SCHEMA, fetch, install
 from broker.storage.queues.ports import IN_USE, UNKNOWN
 
 if TYPE_CHECKING:
@@ -21,24 +20,11 @@ if TYPE_CHECKING:
     from broker.storage.database import Row
     from broker.storage.queues.ports import Result
 
-SCHEMA = "heliograph"
 CHANNEL = "heliograph_queue"
-# What `heliograph.version` says. Raise it whenever a .sql file changes.
-VERSION = 1
-INSTALL_LOCK = 0x48656C6971  # "Heliq"
-SCRIPTS = ("tables", "rules", "batches", "administration", "door")
 LARGEST = (1 << 63) - 1
 LONGEST = 10 * 365 * 86_400.0  # seconds; nobody waits for longer
 LONGEST_REASON = 1_000  # characters
 MOST_AT_ONCE = 1_000  # messages in one answer
-
-MAY_CREATE = (
-    "SELECT has_database_privilege(current_database(), 'CREATE'), current_user, current_database()"
-)
-
-
-class NotInstalled(Exception):  # noqa: N818 - what it says is for a person
-    """The functions cannot be had; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +162,7 @@ class PostgreSQLQueues:
         }
 
     def begin(self) -> None:
-        self._contents = {}
+        """A batch begins with its `queue_clock`, also where its rows come one by one."""
 
     def apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
         return self._operations[name](connection, rows)
@@ -185,7 +171,7 @@ class PostgreSQLQueues:
         return fetch(connection, TOUCHED)
 
     def committed(self) -> None:
-        self._contents = {}
+        """Nothing is kept here from one batch to the next."""
 
     def answer(self, connection: Connection, name: str, arguments: Row) -> Any:
         if name == "queue_stats":
@@ -194,6 +180,7 @@ class PostgreSQLQueues:
 
     def _on_clock(self, connection: Connection, rows: list[Row]) -> list[Result]:  # noqa: ARG002
         """The server has its own."""
+        self._contents = {}
         return []
 
     def _on_define(self, connection: Connection, rows: list[Row]) -> list[Result]:
@@ -216,7 +203,7 @@ class PostgreSQLQueues:
         content = row[PLACE_OF_CONTENT]
         if content is None:
             return row
-        return (*row[:PLACE_OF_CONTENT], self._contents[content], *row[PLACE_OF_CONTENT + 1 :])
+        return (*row[:PLACE_OF_CONTENT], self._contents.get(content), *row[PLACE_OF_CONTENT + 1 :])
 
     def _on_leave(self, connection: Connection, rows: list[Row]) -> list[Result]:
         LEAVE(connection, rows)
@@ -282,70 +269,3 @@ def events(connection: Connection) -> list[Result]:
     fetch(connection, NO_EVENTS)
     told = (line.split() for line in text.splitlines())
     return [(0, (queue, what, int(count))) for queue, what, count in told]
-
-
-def fetch(connection: Connection, text: str, values: Row = ()) -> list[Any]:
-    """The driver's own tuples: SQLAlchemy's rows cost more, and marshal refuses them."""
-    result = connection.exec_driver_sql(text, values)
-    assert result.cursor is not None
-    rows = result.cursor.fetchall()
-    result.close()
-    return list(rows)
-
-
-# -- installing ------------------------------------------------------------------------------------
-
-
-def install(connection: Connection) -> None:
-    """The tables and functions as this release has them. Raises NotInstalled."""
-    if installed(connection) != VERSION:
-        fetch(connection, "SELECT pg_advisory_xact_lock(%s)::text", (INSTALL_LOCK,))
-        if installed(connection) != VERSION:
-            upgrade(connection)
-
-
-def installed(connection: Connection) -> int:
-    """The version that is there, 0 for none. Raises NotInstalled for one that is newer."""
-    if fetch(connection, f"SELECT to_regclass('{SCHEMA}.version')::text")[0][0] is None:
-        return 0
-    version = fetch(connection, f"SELECT max(number) FROM {SCHEMA}.version")[0][0] or 0  # noqa: S608
-    if version > VERSION:
-        raise NotInstalled(
-            f"the queues in this database (schema {SCHEMA}, version {version}) were made by a "
-            f"newer release of Heliograph, this one knows {VERSION}: update this broker"
-        )
-    return int(version)
-
-
-def upgrade(connection: Connection) -> None:
-    if not fetch(connection, "SELECT to_regnamespace(%s)::text", (SCHEMA,))[0][0]:
-        make_schema(connection)
-    for name in SCRIPTS:
-        run_script(connection, script(name))
-    fetch(connection, f"DELETE FROM {SCHEMA}.version RETURNING number")  # noqa: S608 - our own
-    fetch(connection, f"INSERT INTO {SCHEMA}.version VALUES (%s) RETURNING number", (VERSION,))  # noqa: S608
-
-
-def make_schema(connection: Connection) -> None:
-    is_allowed, user, database = fetch(connection, MAY_CREATE)[0]
-    if not is_allowed:
-        raise NotInstalled(
-            f"the queues need a schema of their own, which {user} may not create. Let an "
-            f'administrator say: CREATE SCHEMA {SCHEMA} AUTHORIZATION "{user}"; in the database '
-            f"{database}, and start again"
-        )
-    run_script(connection, f"CREATE SCHEMA {SCHEMA}")
-
-
-def script(name: str) -> str:
-    text = Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
-    default = QueuePolicy()
-    text = text.replace("{{DEFAULT_POLICY}}", default.to_json())
-    return text.replace("{{DEAD_LETTER_POLICY}}", QueuePolicy.for_dead_letters(default).to_json())
-
-
-def run_script(connection: Connection, text: str) -> None:
-    """Many statements, in which a % is a %."""
-    cursor: Any = connection.connection.cursor()
-    with cursor:
-        cursor.execute(text)
