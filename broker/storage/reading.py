@@ -12,10 +12,21 @@ from __future__ import annotations
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select
+from sqlalchemy import MetaData, and_, bindparam, delete, func, or_, select
 
 from broker.storage.database import Row, Statement
-from broker.storage.tables import inflight, member, message, received, retained, session
+from broker.storage.tables import (
+    LEASED,
+    QUEUE_SCHEMA,
+    inflight,
+    member,
+    message,
+    queue_payload,
+    queued,
+    received,
+    retained,
+    session,
+)
 from broker.topics.filters import is_wildcard, matches
 
 if TYPE_CHECKING:
@@ -48,6 +59,9 @@ RETAINED = (
 )
 
 
+LENT = 2  # `inflight.state`: a queue has the message, under the number with a minus in front
+
+
 class Reader:
     """Answers questions on a connection, inside the caller's transaction."""
 
@@ -57,6 +71,7 @@ class Reader:
         self._statements = {
             name: Statement.compile(statement, dialect) for name, statement in statements().items()
         }
+        self._statements["lent"] = Statement.compile(lent(dialect), dialect)
         self._answers: dict[str, Callable[..., Any]] = {
             "backlog": self._backlog,
             "resume": self._resume,
@@ -103,8 +118,11 @@ class Reader:
     # -- what a session had in flight -------------------------------------------------------------
 
     def _resume(self, session: int) -> dict[str, list[Any]]:
+        in_flight = self._ask("inflight", session=session)
+        has_lent = any(state == LENT for _, _, state, *_ in in_flight)
         return {
-            "inflight": self._ask("inflight", session=session),
+            "inflight": in_flight,
+            "lent": self._ask("lent", session=session) if has_lent else [],
             "received": [packet_id for (packet_id,) in self._ask("received", session=session)],
         }
 
@@ -300,3 +318,21 @@ def statements() -> dict[str, Any]:
             message.c.number.not_in(newest.group_by(message.c.audience, message.c.topic)),
         ),
     }
+
+
+def lent(dialect: Dialect) -> Any:
+    """What a session has out of queues: the queue, then as a lease tells it."""
+    schema = None if dialect.name == "sqlite" else QUEUE_SCHEMA
+    one, payload = (each.to_metadata(MetaData(), schema=schema) for each in (queued, queue_payload))
+    columns = one.c
+    told = (
+        *(columns.queue, columns.number, columns.token, columns.key, columns.rank, columns.topic),
+        func.coalesce(columns.payload, payload.c.payload),
+        *(columns.properties, columns.first, columns.publisher, columns.enqueued_at, columns.due),
+        *(columns.acquisitions, columns.failures, columns.expires_at),
+        *(columns.dead_from, columns.dead_reason, columns.dead_at),
+    )
+    joined = inflight.join(one, columns.number == -inflight.c.number)
+    joined = joined.outerjoin(payload, payload.c.id == columns.content)
+    wanted = (inflight.c.session == bindparam("session"), inflight.c.state == LENT)
+    return select(*told).select_from(joined).where(*wanted, columns.state == LEASED)

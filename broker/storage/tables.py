@@ -164,6 +164,7 @@ will = Table(
 # -- queues ----------------------------------------------------------------------------------------
 
 queue_metadata = MetaData()
+QUEUE_SCHEMA = "heliograph"  # where they are in PostgreSQL, shared by all brokers of the database
 
 READY, LEASED, WAITING, DELAYED = range(4)  # `queued.state`
 
