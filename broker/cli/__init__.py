@@ -17,6 +17,7 @@ COMMANDS = {
     "passwd": ("broker.cli.passwd", "add, change or remove a user in a password file"),
     "explain": ("broker.cli.explain", "say into which queues a message goes, and why"),
     "store": ("broker.cli.store", "back up, restore, check and measure what is stored"),
+    "queue": ("broker.cli.queue", "look at the queues of a running broker, and look after them"),
     "pub": ("broker.cli.pub", "publish messages, with mosquitto_pub's options"),
     "sub": ("broker.cli.sub", "print messages, with mosquitto_sub's options"),
 }
