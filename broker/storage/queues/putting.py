@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 # Places in a row of `queue_put`.
 NUMBER, QUEUE, KEY, DEDUP_ID, SIZE, CONTENT = 0, 1, 3, 6, 12, 13
 TOKEN, CONSUMER, LEASE_SECONDS = 14, 15, 16
-PLACES = ", ".join("?" * len(queued.c))
+PLACES = [f"?{place}" for place in range(1, len(queued.c) + 1)]
 # A number that is there already is a batch's that has come again.
-INSERT = f"INSERT OR IGNORE INTO queued VALUES ({PLACES})"  # noqa: S608 - question marks
+INSERT = f"INSERT OR IGNORE INTO queued VALUES ({', '.join(PLACES)})"  # noqa: S608 - question marks
 # Behind another of its key it waits (with its delay, if it has one).
-INSERT_IN_LINE = INSERT.replace(
-    "VALUES (?, ?, ?,",
-    "VALUES (?1, ?2, CASE WHEN ?3 <> 1 AND EXISTS"
-    " (SELECT 1 FROM queued WHERE queue = ?2 AND key = ?6) THEN 2 ELSE ?3 END,",
-)
+IN_LINE = """CASE WHEN ?3 <> 1 AND EXISTS
+    (SELECT 1 FROM queued WHERE queue = ?2 AND key = ?6) THEN 2 ELSE ?3 END"""
+INSERT_IN_LINE = INSERT.replace("?3", IN_LINE, 1)
 INSERT_CONTENT = "INSERT OR IGNORE INTO queue_payload (id, payload, uses) VALUES (?, ?, ?)"
 SEEN = "SELECT 1 FROM queue_seen WHERE queue = ? AND dedup_id = ? AND until > ?"
 SEE = "INSERT OR REPLACE INTO queue_seen VALUES (?, ?, ?)"

@@ -70,7 +70,7 @@ def test_a_batch_sent_again_to_the_next_process_is_only_reported(worker):
     with StoreWorker(worker.config["path"], worker.config["url"]) as second:
         meta = ("meta", [(position, *EMPTY_META)])
         second.send("batch", position, True, [("message_put", [message_row(1)]), meta])
-        assert second.wait_for("committed") == (position, 0.0, 0)
+        assert second.wait_for("committed") == (position, 0.0, 0, (), ())
 
 
 def test_signals_that_are_meant_for_the_broker_do_not_end_it(worker):
