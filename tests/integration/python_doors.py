@@ -5,6 +5,7 @@ see, with a queue named `work` and a clock that the test can move on.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,15 +16,20 @@ from bridges.queues.http_server import HttpServer
 from bridges.queues.http_tokens import Tokens
 from bridges.queues.local import LocalBackend
 from bridges.queues.postgresql_client import PostgreSQLBackend
+from bridges.queues.sqlite_client import STORE_FILE, SQLiteBackend
 from bridges.queues.timing import Timing
 from broker.queues.policy import QueuePolicy
 from broker.settings.queue_tables import HttpSettings
 from broker.storage.postgresql import make_engine
 from broker.storage.queues.postgresql import PostgreSQLQueues
+from broker.storage.salvage import salvage
+from broker.storage.sqlite import SQLiteDatabase
+from broker.storage.store import Store
 from tests.support.fake_queues import FakeQueues
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from bridges.queues.backend import Backend
     from tests.support.postgresql import PostgreSQL
@@ -55,6 +61,11 @@ class Door(Protocol):
 async def brief(seconds: float) -> None:
     """The client's pauses, cut short; not the time in which its last words must arrive."""
     await asyncio.sleep(seconds if seconds == FAREWELL else 0.005)
+
+
+def definitions() -> list[tuple[str, str, str]]:
+    """The queues as a configuration defines them."""
+    return [(name, policy.to_json(), "[]") for name, policy in POLICIES.items()]
 
 
 def open_queue(door: Door, name: str = "work", **options: Any) -> Queue:
@@ -130,13 +141,12 @@ class PostgreSQLDoor:
     def clear(self) -> None:
         """The queues as they are at first."""
         engine = make_engine(self.url)
-        definitions = [(name, policy.to_json(), "[]") for name, policy in POLICIES.items()]
         queues = PostgreSQLQueues()
         with engine.begin() as connection:
             queues.open(connection, [])
             for table in ("queued", "queue_payload", "queue_counter", "queue_seen", "queue"):
                 connection.exec_driver_sql(f"DELETE FROM heliograph.{table}")
-            queues.open(connection, definitions)
+            queues.open(connection, definitions())
         engine.dispose()
 
     def backend(self) -> Backend:
@@ -146,3 +156,37 @@ class PostgreSQLDoor:
         """The instants in the table go back, for the server's clock cannot be set."""
         self._server.execute(f"UPDATE heliograph.queued SET due = due - {seconds}", self.url)
         self._server.execute("SELECT pg_notify('heliograph_queue', 'work')", self.url)
+
+
+class SQLiteDoor:
+    """A data folder in which a broker has been. All clients share the one backend there can be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / STORE_FILE
+        self.passed = 0.0
+        store = Store(SQLiteDatabase(self.path), 0, salvage)
+        store.open(queues=definitions())
+        store.close()
+        self._backend = SQLiteBackend(folder, lambda: time.monotonic() + self.passed)
+
+    def backend(self) -> Backend:
+        return Shared(self._backend)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.passed += seconds
+
+    async def close(self) -> None:
+        await self._backend.close()
+
+
+class Shared:
+    """A backend that outlives its clients."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    async def close(self) -> None:
+        """Somebody else does."""

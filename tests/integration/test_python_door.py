@@ -9,14 +9,22 @@ import pytest
 
 from bridges.queues.backend import QueueError
 from bridges.queues.received import LeaseLost, Received, Reject, Retry
-from tests.integration.python_doors import Door, LocalDoor, PostgreSQLDoor, http_door, open_queue
+from tests.integration.python_doors import (
+    Door,
+    LocalDoor,
+    PostgreSQLDoor,
+    SQLiteDoor,
+    http_door,
+    open_queue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.postgresql import PostgreSQL
 
-DOORS = ("local", "http", "postgresql")
+DOORS = ("local", "http", "postgresql", "sqlite")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,7 @@ def database(postgresql: PostgreSQL) -> PostgreSQLDoor:
 
 
 @pytest.fixture(params=DOORS)
-async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+async def door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
     if request.param == "http":
         async with http_door() as made:
             yield made
@@ -33,6 +41,10 @@ async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
         database = request.getfixturevalue("database")
         database.clear()
         yield database
+    elif request.param == "sqlite":
+        folder = SQLiteDoor(tmp_path)
+        yield folder
+        await folder.close()
     else:
         yield LocalDoor()
 
