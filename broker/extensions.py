@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from broker.engine.ports import Rules
     from broker.settings import Settings
 
-RULES = "bridges.queues.routes"  # compile(routes) -> Rules, raises RuleError
+RULES = "bridges.queues.routes"  # Rules.compile(routes, queues), raises RuleError
 HTTP_DOOR = "bridges.queues.http_server"
 
 
@@ -40,7 +40,7 @@ def rules_of(settings: Settings) -> Rules | None:
         return None
     module = import_module(RULES)
     try:
-        return cast("Rules", module.Rules.compile(settings.routes))
+        return cast("Rules", module.Rules.compile(settings.routes, settings.defined_queues))
     except module.RuleError as error:
         raise RuleProblems(str(error)) from error
 

@@ -322,7 +322,7 @@ def statements() -> dict[str, Any]:
 
 def lent(dialect: Dialect) -> Any:
     """What a session has out of queues: the queue, then as a lease tells it."""
-    schema = None if dialect.name == "sqlite" else QUEUE_SCHEMA
+    schema: Any = None if dialect.name == "sqlite" else QUEUE_SCHEMA
     one, payload = (each.to_metadata(MetaData(), schema=schema) for each in (queued, queue_payload))
     columns = one.c
     told = (

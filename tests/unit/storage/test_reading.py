@@ -77,6 +77,7 @@ def test_a_resumed_session_has_its_flights_in_the_order_they_took_off(store):
             (4, 54, 1, 7, *gone),
             (5, 55, 0, 99, *gone),
         ],
+        "lent": [],
         "received": [3, 9],
     }
 
