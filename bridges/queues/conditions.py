@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
@@ -227,12 +228,14 @@ HINTS: Final = {
 
 def _parse(text: str) -> ast.expr:
     try:
-        tree: ast.expr = ast.parse(text, mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in texts: they mean what they say
+            tree: ast.expr = ast.parse(text, mode="eval").body
         tree = _Constants().visit(tree)
         _check_depth(tree)
-        _check_names(tree)
         for node in ast.walk(tree):
             _check(node, text)
+        _check_names(tree)
     except SyntaxError as error:
         raise ConditionError(_complaint(text, error)) from None
     except (RecursionError, MemoryError, ValueError) as error:
@@ -241,7 +244,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _complaint(text: str, error: SyntaxError) -> str:
-    place = f"at character {error.offset}" if error.offset else "in it"
+    place = f"at character {error.offset}" if error.offset else "at its end"
     bare = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "")
     hint = next((hint for sign, hint in HINTS.items() if sign in bare), "")
     good = hint or "write a condition such as payload.temperature > 60 and qos == 1"
@@ -262,7 +265,7 @@ def _check(node: ast.AST, text: str) -> None:
         shown = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else None
         what = f'"{shown}"' if shown else type(node).__name__.lower()
         raise ConditionError(
-            f"has {what}, which conditions cannot do: compare values, with and, or"
+            f"has {what}, which is too much: compare values, and join with and, or"
         )
     if isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float | None):
         raise ConditionError(f"has {node.value!r}, which no message can be compared with")
