@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from broker.packets.publication import Publication
+    from broker.engine.queueing import Queueing
     from broker.queues.delivery import Delivery
     from broker.queues.entry import Entry
     from broker.queues.policy import QueuePolicy
@@ -71,12 +71,18 @@ class EngineQueues(Protocol):
         """The leases end `seconds` from now."""
         ...
 
-    def give_back(self, consumer: str) -> None:
+    def leave(self, consumer: str) -> None:
         """All leases of the consumer go back."""
         ...
 
-    def put_and_tell(
-        self, entry: Entry, publication: Publication, answer: Callable[[str, int | None], None]
+    def put(
+        self,
+        entry: Entry,
+        topic: str,
+        payload: bytes,
+        properties: bytes,
+        publisher: str,
+        answer: Callable[[str, int | None], None],
     ) -> None:
         """Answers "ok" and the number where it is known, or "unknown", "full", "draining",
         "unavailable".
@@ -100,3 +106,10 @@ class EngineQueues(Protocol):
     ) -> None:
         """Look at messages by their numbers."""
         ...
+
+
+if TYPE_CHECKING:
+
+    def _as_doors_see_it(queueing: Queueing) -> EngineQueues:
+        """The type checker holds the engine to it."""
+        return queueing

@@ -28,7 +28,7 @@ from broker.packets.codes import PacketType
 from broker.packets.errors import ProtocolViolation
 from broker.packets.primitives import encode_varint
 from broker.packets.properties import Properties, Property, decode_properties
-from broker.packets.publication import Publication, travelling_properties
+from broker.packets.publication import travelling_properties
 from broker.queues.delivery import STATES, Delivery
 from broker.queues.entry import Entry
 from broker.queues.names import PREFIX, takes_dead_letters
@@ -115,7 +115,7 @@ class LocalBackend:
     def leave(self, consumer: str) -> None:
         """Give all leases of a consumer back, and its turn in a queue with a single one."""
         self._clock.now = self._loop.time()
-        self._queues.give_back(consumer)
+        self._queues.leave(consumer)
 
     async def ack(self, receipts: Sequence[str]) -> list[str]:
         pairs = parse_receipts(receipts)
@@ -167,9 +167,8 @@ class LocalBackend:
         entry = Entry(queue, key, priority, delay, ttl, dedup_id, "published")
         topic = checked_topic(topic or PREFIX + queue)
         block = encode_block(content_type, properties or {})
-        publication = Publication(topic, payload, qos=1, properties=block, publisher=publisher)
         status, number = await self._ask(
-            lambda answer: self._queues.put_and_tell(entry, publication, answer)
+            lambda answer: self._queues.put(entry, topic, payload, block, publisher, answer)
         )
         if status == "ok":
             return number if number is None else int(number)

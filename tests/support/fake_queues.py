@@ -17,7 +17,6 @@ from broker.queues.policy import QueuePolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from broker.packets.publication import Publication
     from broker.queues.entry import Entry
 
 READY, LEASED, _, DELAYED = range(len(STATES))
@@ -118,23 +117,23 @@ class FakeQueues:
     ) -> None:  # fmt: skip
         self._later(lambda: answer([self._renew(*each, seconds) for each in receipts]))
 
-    def give_back(self, consumer: str) -> None:
-        self.calls.append(("give_back", consumer))
+    def leave(self, consumer: str) -> None:
+        self.calls.append(("leave", consumer))
         for each in list(self.messages.values()):
             if each.state == LEASED and each.consumer == consumer:
                 self._back(each)
 
-    def put_and_tell(
-        self, entry: Entry, publication: Publication, answer: Callable[[str, int | None], None]
-    ) -> None:
+    def put(
+        self, entry: Entry, topic: str, payload: bytes, properties: bytes, publisher: str,
+        answer: Callable[[str, int | None], None],
+    ) -> None:  # fmt: skip
         status = self._refusal(entry.queue)
         if status:
             self._later(lambda: answer(status, None))
             return
         number = self.add(
-            entry.queue, publication.payload, key=entry.key, rank=9 - entry.priority,
-            topic=publication.topic, properties=publication.properties,
-            first=publication.first, publisher=publication.publisher,
+            entry.queue, payload, key=entry.key, rank=9 - entry.priority, topic=topic,
+            properties=properties, publisher=publisher,
             expires_at=None if entry.ttl is None else self.now + entry.ttl,
             state=DELAYED if entry.delay else READY,
         )  # fmt: skip
