@@ -24,14 +24,17 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tests.performance import wire
+from tests.performance import amqp, launch, wire
 from tests.performance.measure import FaultError, tree
+from tests.support.postgresql import find
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "bench"  # data and logs: on a real disk, as in the field
 
-START_LIMIT = 10.0  # seconds until the first CONNACK
+START_LIMIT = 60.0  # seconds until the first answer; RabbitMQ takes a dozen
 STOP_LIMIT = 5.0
+MAX_INFLIGHT = 100  # messages to one client
+WIDE = 1000  # of one client of a queue without a narrow prefetch
 SAVE_LIMIT = 20.0  # seconds for a broker that saves its memory on demand
 
 ALL_CORES = sorted(os.sched_getaffinity(0))
@@ -59,7 +62,7 @@ url = "tcp://127.0.0.1:{port}"
 data_dir = "{data}"
 
 [limits]
-max_inflight = 100
+max_inflight = {max_inflight}
 backlog_messages = 10_000_000
 backlog_bytes = "16 GiB"
 """
@@ -67,6 +70,33 @@ backlog_bytes = "16 GiB"
 _HELIOGRAPH_MEMORY = """
 [store]
 level = "memory"
+"""
+
+# More waits than is usual; consumers of `wide` are given as much as they can take.
+_WITH_QUEUES = f"""
+[[queue]]
+name = "work"
+max_messages = 10_000_000
+max_bytes = "16 GiB"
+
+[[queue]]
+name = "wide"
+prefetch = {WIDE}
+max_messages = 10_000_000
+max_bytes = "16 GiB"
+
+[[route]]
+topic = "bench/work/+"
+queue = "work"
+
+[[route]]
+topic = "bench/wide/+"
+queue = "wide"
+"""
+
+_IN_POSTGRESQL = """
+[store]
+url = "{url}"
 """
 
 _AMQTT = """\
@@ -95,6 +125,7 @@ class Kind:
     must_be_faultless: bool = True  # whether a fault of it fails the run
     slow: bool = False  # whether it gets the smaller counts
     save: Callable[["Running"], None] | None = None  # have it write what it only holds in memory
+    speech: str = ""  # how one talks to its queues, if it has some: see load/speech.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +165,7 @@ def running(
         begun = time.perf_counter()
         process = _spawn(command, log, cores)
         try:
-            _await_connack(process, port, home / "log")
+            _await_answer(process, port, _GREETINGS[kind.speech.startswith("amqp")], home / "log")
             yield Running(kind, process, port, (time.perf_counter() - begun) * 1e3, data)
         finally:
             _stop(process)
@@ -166,12 +197,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _await_connack(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+_GREETINGS = (  # what is said first, and how the answer begins: in MQTT and in AMQP
+    (wire.connect("bench-start", wire.V311), bytes([wire.CONNACK])),
+    (amqp.HEADER, bytes([amqp.METHOD])),
+)
+
+
+def _await_answer(
+    process: subprocess.Popen[bytes], port: int, greeting: tuple[bytes, bytes], log: Path
+) -> None:
+    said, answered = greeting
     deadline = time.perf_counter() + START_LIMIT
     while time.perf_counter() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as peer:
-            peer.sendall(wire.connect("bench-start", wire.V311))
-            if peer.recv(4)[:1] == bytes([wire.CONNACK]):
+            peer.sendall(said)
+            if peer.recv(4)[:1] == answered:
                 return
         time.sleep(0.002)
     raise FaultError(f"did not start: {_end_of(log)}")
@@ -212,10 +252,35 @@ def _end(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _heliograph(port: int, home: Path, store: str = "") -> list[str]:
+def _heliograph(
+    port: int, home: Path, more: str = "", max_inflight: int = MAX_INFLIGHT
+) -> list[str]:
     settings = home / "heliograph.toml"
-    settings.write_text(_HELIOGRAPH.format(port=port, data=home / "data") + store)
+    text = _HELIOGRAPH.format(port=port, data=home / "data", max_inflight=max_inflight)
+    settings.write_text(text + more)
     return [sys.executable, "-m", "broker", "run", "-c", str(settings)]
+
+
+def _heliograph_in_postgresql(port: int, home: Path) -> list[str]:
+    store = _IN_POSTGRESQL.format(url=launch.postgresql_url(home))
+    broker = _heliograph(port, home, _WITH_QUEUES + store, WIDE)
+    return _launch("postgresql", home, *broker)
+
+
+def _rabbitmq(port: int, home: Path) -> list[str]:
+    return _launch("rabbitmq", home, str(port))
+
+
+def _launch(what: str, home: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", launch.__name__, what, str(home), *more]
+
+
+def _rabbitmq_version() -> str:
+    return _output("dpkg-query", "--show", "--showformat=${Version}", "rabbitmq-server")
+
+
+def _postgresql_version() -> str:
+    return f"heliograph with its store in {_output(find('postgres') or 'postgres', '--version')}"
 
 
 def _heliograph_version() -> str:
@@ -283,7 +348,29 @@ KINDS = {
             "heliograph-memory",
             BOTH,
             lambda: 'heliograph with [store] level = "memory"',
-            partial(_heliograph, store=_HELIOGRAPH_MEMORY),
+            partial(_heliograph, more=_HELIOGRAPH_MEMORY),
+        ),
+        Kind(
+            "heliograph-queues",
+            BOTH,
+            lambda: "heliograph with two queues and their routes",
+            partial(_heliograph, more=_WITH_QUEUES, max_inflight=WIDE),
+            speech="mqtt",
+        ),
+        Kind(
+            "heliograph-postgresql",
+            BOTH,
+            _postgresql_version,
+            _heliograph_in_postgresql,
+            speech="mqtt",
+        ),
+        Kind("rabbitmq", frozenset(), _rabbitmq_version, _rabbitmq, speech="amqp classic"),
+        Kind(
+            "rabbitmq-quorum",
+            frozenset(),
+            lambda: "rabbitmq with a quorum queue of one member",
+            _rabbitmq,
+            speech="amqp quorum",
         ),
         Kind("mosquitto", BOTH, _mosquitto_version, _mosquitto),
         Kind(

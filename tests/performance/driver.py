@@ -63,18 +63,34 @@ class Loop:
             for descriptor, _ in poll(0.05):
                 readers[descriptor]()
 
+    def pace(self, seconds: float, pause: float, act: Callable[[], None]) -> None:
+        """As `run`, with something to do at the beginning and after each pause."""
+        now, due = time.perf_counter, time.perf_counter()
+        deadline = due + seconds
+        while due < deadline:
+            act()
+            due += pause
+            while (left := due - now()) > 0:
+                for descriptor, _ in self._poll.poll(left):
+                    self._readers[descriptor]()
+
     def close(self) -> None:
         self._poll.close()
 
 
-def drive(load: Load, broker: Running, budget: Budget) -> Figures:
+def drive(
+    load: Load,
+    broker: Running,
+    budget: Budget,
+    run: Callable[[Loop, float], None] = Loop.run,
+) -> Figures:
     """The figures of the time measured, the faults of all of it."""
     with contextlib.closing(load), contextlib.closing(Loop(load.readers)) as loop:
         load.start()
-        loop.run(budget.warm_up)
+        run(loop, budget.warm_up)
         load.latencies.clear()
         before = Snapshot.take(broker.pid, load.delivered)
-        loop.run(budget.seconds)
+        run(loop, budget.seconds)
         figures = between(before, Snapshot.take(broker.pid, load.delivered))
         memory_into(figures, broker.pid)
         load.latencies.into(figures)

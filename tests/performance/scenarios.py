@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.performance import wire
-from tests.performance.brokers import Running
+from tests.performance.brokers import Kind, Running
 from tests.performance.driver import Budget, Loop, drive, judged
 from tests.performance.load.absent import SESSIONS, WINDOW, AbsentLoad
 from tests.performance.load.drain import measure_drain
@@ -18,6 +18,7 @@ from tests.performance.load.one_sync import time_syncs
 from tests.performance.load.pairs import PairsLoad
 from tests.performance.load.retained import measure_retained
 from tests.performance.load.subscribing import CLIENTS, SubscribingLoad
+from tests.performance.load.work import NARROW_QUEUE, WIDE_QUEUE, WorkLoad, measure_idle_queue
 from tests.performance.measure import (
     Figures,
     Latencies,
@@ -28,12 +29,14 @@ from tests.performance.measure import (
 )
 
 SETTLE = 0.5  # seconds after the start until the memory of an idle broker is read
+MANY = 1_000_000  # messages in a deep queue
 SYNCS = 100  # timed before the load, and again after it
 
 USUAL = ("heliograph", "mosquitto", "amqtt")
 WITH_MEMORY = ("heliograph", "heliograph-memory", "mosquitto", "amqtt")
 BARE = ("heliograph", "mosquitto")
 STORES = ("heliograph", "heliograph-memory", "mosquitto", "mosquitto-persistent")
+QUEUES = ("heliograph-queues", "heliograph-postgresql", "rabbitmq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class Scenario:
     rounds: int | None = None  # None: as many as asked for
     brokers: tuple[str, ...] = USUAL  # those measured when none are asked for
     durable: bool = False  # says nothing where the data lies in memory
+    queued: bool = False  # by one of the queues that only some brokers have
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether that broker can be measured by it."""
+        return bool(kind.speech) if self.queued else self.version in kind.versions
 
 
 def _pairs(qos: int, version: int) -> Scenario:
@@ -126,6 +134,26 @@ def _drive_and_weigh(load: DurableLoad | AbsentLoad, broker: Running, budget: Bu
     return figures
 
 
+def _work(queue: tuple[str, int], waiting: int = 0) -> Callable[[Running, Budget], Figures]:
+    def run(broker: Running, budget: Budget) -> Figures:
+        load = WorkLoad(broker, queue, waiting // budget.shrink if waiting >= MANY else waiting)
+        return drive(load, broker, budget)
+
+    return run
+
+
+def _queued(
+    name: str,
+    title: str,
+    run: Callable[[Running, Budget], Figures],
+    rounds: int | None = None,
+    brokers: tuple[str, ...] = QUEUES,
+) -> Scenario:
+    return Scenario(
+        name, title, "message", run, rounds=rounds, brokers=brokers, durable=True, queued=True
+    )
+
+
 def _stored(
     name: str,
     title: str,
@@ -151,6 +179,11 @@ SCENARIOS = {
         _stored("absent-8", "100 absent, 8 publishers", "copy", _absent(8), BARE),
         _stored("drain", "100 absent return", "copy", measure_drain),
         _stored("durable-1", "1 absent, window 1", "message", _one_by_one),
+        _queued("queue", "Queue", _work(NARROW_QUEUE), brokers=(*QUEUES, "rabbitmq-quorum")),
+        _queued("queue-wide", "Queue, prefetch 1000", _work(WIDE_QUEUE)),
+        _queued("queue-1k", "Queue, 1,000 waiting", _work(NARROW_QUEUE, waiting=1000)),
+        _queued("queue-1m", "Queue, 1,000,000 waiting", _work(NARROW_QUEUE, MANY), rounds=1),
+        _queued("queue-idle", "Queue, 100 a second", measure_idle_queue, rounds=1),
         Scenario("start", "Start", "start", _start, brokers=WITH_MEMORY),
     )
 }
