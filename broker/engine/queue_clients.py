@@ -138,7 +138,7 @@ class Lending:
         name, *rest = row
         queueing = self._clients.queueing
         queue = queueing.get(name) or queueing.define(name, QueuePolicy())
-        (delivery,) = queueing.deliveries(name, [tuple(rest)], None)
+        (delivery,) = queueing.deliveries(name, [tuple(rest)])
         member = next((each for each in self.members.values() if each.queue is queue), None)
         if member is None:  # the session has ended: it is only there to give it back
             subscription = Subscription(self._session, f"{PREFIX}{name}", QOS_2)

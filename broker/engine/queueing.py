@@ -284,8 +284,8 @@ class Queueing:
             if value is None or value == UNKNOWN:
                 answer("ok" if value is None else UNKNOWN, [], LOST_PAUSE)
                 return
-            rows, next_in, now = value
-            answer("ok", self.deliveries(queue.name, rows, now), next_in)
+            rows, next_in, _ = value
+            answer("ok", self.deliveries(queue.name, rows), next_in)
 
         lasting = queue.policy.lease if seconds is None else seconds
         self._add_lease(queue, consumer, most, lasting, leased)
@@ -312,7 +312,7 @@ class Queueing:
         if value is None or value == UNKNOWN:
             self._look_again(queue, LOST_PAUSE)
             return
-        rows, next_in, now = value
+        rows, next_in, _ = value
         if len(rows) < most:
             queue.hint = queue.pending
         if next_in is not None:
@@ -320,7 +320,7 @@ class Queueing:
         if not rows:
             return
         if queue.consumers.get(consumer.name) is consumer:
-            consumer.take(self.deliveries(queue.name, rows, now))
+            consumer.take(self.deliveries(queue.name, rows))
         # else it has left meanwhile, and what it was given goes back with the next batch
         self.look(queue)
 
@@ -338,14 +338,14 @@ class Queueing:
     def _on_due(self, queue: Queue) -> None:
         self.look(queue)
 
-    def deliveries(self, queue: str, rows: Iterable[Row], now: float | None) -> list[Delivery]:
-        """Rows of a lease, with instants as the clock on the wall has them. `now` is that of the
-        store's clock, by which the rows were made; None: as far as is known here.
-        """
-        if now is None:  # a shared store's clock is on a wall itself
-            now = self.wall() if self.is_shared else self._stored_now()
-        offset = self.wall() - now
+    def deliveries(self, queue: str, rows: Iterable[Row]) -> list[Delivery]:
+        """Rows of a lease, with instants as the clock on the wall has them."""
+        offset = self._offset()
         return [_delivery(queue, row, offset) for row in rows]
+
+    def _offset(self) -> float:
+        """From the store's clock to that on the wall, which a shared store's clock is on itself."""
+        return 0.0 if self.is_shared else self.wall() - self._stored_now()
 
     # -- settling ---------------------------------------------------------------------------------
 
@@ -463,7 +463,7 @@ class Queueing:
         now = self._stored_now()
 
         def seen(rows: list[Row]) -> None:
-            offset = 0.0 if self.is_shared else self.wall() - now
+            offset = self._offset()
             answer([_seen(name, row, offset) for row in rows])
 
         arguments = (name, after, most, MOST_LEASED_BYTES, now)
