@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from bridges.queues.engine_port import Receipt
     from broker.engine.timeline import Timeline
-    from broker.packets.publication import Publication
     from broker.queues.entry import Entry
 
     Row = tuple[Any, ...]
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 LARGE = 4096  # bytes of a payload that is kept beside its message
 OVERHEAD = 100  # bytes that a message counts beside topic, payload and properties
 MOST_BYTES = 1 << 20  # of messages in one answer
-LEASED = 1
+FIRST = 0x32  # the first byte of a PUBLISH with QoS 1
 TOKEN_BITS = 61
 MODES = {"pause": "paused", "resume": "running", "drain": "draining"}
 # After these nothing is ready that was not before.
@@ -147,24 +146,31 @@ class StoreQueues:
     ) -> None:
         self._settle("queue_renew", receipts, (seconds,), answer)
 
-    def give_back(self, consumer: str) -> None:
+    def leave(self, consumer: str) -> None:
         self._gather("queue_leave", (consumer,))
 
-    def put_and_tell(
-        self, entry: Entry, publication: Publication, answer: Callable[[str, int | None], None]
+    def put(
+        self,
+        entry: Entry,
+        topic: str,
+        payload: bytes,
+        properties: bytes,
+        publisher: str,
+        answer: Callable[[str, int | None], None],
     ) -> None:
         queue = self._queues.get(entry.queue)
-        size = publication.size + OVERHEAD
+        size = len(topic) + len(payload) + len(properties) + OVERHEAD
         refusal = "unknown" if queue is None else refused(queue, size)
         if queue is None or refusal:
             answer(refusal, None)
             return
         content = None
-        if len(publication.payload) > LARGE:
+        if len(payload) > LARGE:
             content = self._number()
-            self._gather("queue_content", (content, publication.payload, 1))
+            self._gather("queue_content", (content, payload, 1))
         number = self._number()
-        self._gather("queue_put", put_row(number, queue, entry, publication, content, size))
+        message = (topic, None if content else payload, properties, FIRST, publisher, size, content)
+        self._gather("queue_put", (number, *place_of(entry, queue), *message, None, None, None))
         queue.count_in(size)
         self._on_commit.append(lambda: answer("ok", number))
 
@@ -294,35 +300,12 @@ def refused(queue: Queue, size: int) -> str:
     return "full" if is_full else ""
 
 
-def put_row(
-    number: int,
-    queue: Queue,
-    entry: Entry,
-    publication: Publication,
-    content: int | None,
-    size: int,
-) -> Row:
-    """The operation that puts a message in, not leased."""
+def place_of(entry: Entry, queue: Queue) -> Row:
+    """How a message stands in a queue: the columns from `queue` to `dedup_id`."""
     lives = [each for each in (entry.ttl, queue.policy.ttl) if each]
-    return (
-        number,
-        queue.name,
-        HIGHEST_PRIORITY - entry.priority,
-        entry.key,
-        entry.delay,
-        min(lives, default=None),
-        entry.dedup_id,
-        publication.topic,
-        publication.payload if content is None else None,
-        publication.properties,
-        publication.first,
-        publication.publisher,
-        size,
-        content,
-        None,
-        None,
-        None,
-    )
+    rank = HIGHEST_PRIORITY - entry.priority
+    ttl = min(lives, default=None)
+    return queue.name, rank, entry.key, entry.delay, ttl, entry.dedup_id
 
 
 def delivery_of(queue: str, row: Row, offset: float) -> Delivery:
