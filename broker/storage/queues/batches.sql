@@ -234,6 +234,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     now float8 := heliograph._instant();
     done bigint[];
+    used bigint[];
     each record;
 BEGIN
     FOR each IN
@@ -242,14 +243,16 @@ BEGIN
             USING unnest(numbers, tokens) AS u (number, token)
             WHERE q.number = u.number AND q.token = u.token AND q.state = 1
                 AND (q.due IS NULL OR q.due > now)
-            RETURNING q.number, q.queue, q.key, q.content, q.size, q.consumer)
-        SELECT queue, count(*) AS count, sum(size)::bigint AS size, array_agg(number) AS numbers,
+            RETURNING q.number, q.token, q.queue, q.key, q.content, q.size, q.consumer)
+        SELECT queue, count(*) AS count, sum(size)::bigint AS size,
+            array_agg(number) AS numbers, array_agg(token) AS tokens,
             array_agg(key) FILTER (WHERE key IS NOT NULL) AS keys,
             array_agg(content) FILTER (WHERE content IS NOT NULL) AS contents,
             max(consumer) AS consumer
         FROM deleted GROUP BY queue
     LOOP
         done := done || each.numbers;
+        used := used || each.tokens;
         PERFORM heliograph._count(each.queue, -each.count, -each.size);
         IF each.contents IS NOT NULL THEN
             PERFORM heliograph._end_uses(each.queue, each.contents);
@@ -264,13 +267,16 @@ BEGIN
     END IF;
     RETURN ARRAY(
         SELECT CASE
-            WHEN u.number = ANY (done) AND u.place = 1 THEN 'ok'
-            WHEN EXISTS (SELECT FROM heliograph.queued q WHERE q.number = u.number) THEN 'lost'
-            ELSE 'gone' END
+            WHEN d.number IS NOT NULL AND u.place = 1 AND d.token = u.token THEN 'ok'
+            WHEN d.token <> u.token
+                OR EXISTS (SELECT FROM heliograph.queued q WHERE q.number = u.number)
+            THEN 'lost' ELSE 'gone' END
         FROM (
-            SELECT number, ord, row_number() OVER (PARTITION BY number ORDER BY ord) AS place
+            SELECT number, token, ord,
+                row_number() OVER (PARTITION BY number, token ORDER BY ord) AS place
             FROM unnest(numbers, tokens) WITH ORDINALITY AS each (number, token, ord)
-        ) AS u ORDER BY u.ord);
+        ) AS u LEFT JOIN unnest(done, used) AS d (number, token) ON d.number = u.number
+        ORDER BY u.ord);
 END $$;
 
 -- The one active consumer gives a sign of life.

@@ -79,6 +79,7 @@ PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
 TOUCHED = f"SELECT * FROM {SCHEMA}._touched()"  # noqa: S608 - as above
 EVENTS = "SELECT current_setting('heliograph.events', true)"
 NO_EVENTS = "SELECT set_config('heliograph.events', '', true)"
+NEXT_NUMBER = f"SELECT last_value + is_called::integer FROM {SCHEMA}.queued_number"  # noqa: S608
 QUEUES = f"""
     SELECT q.name, q.policy::text, q.origin, q.bindings, q.mode, t.messages, t.bytes
     FROM {SCHEMA}.queue q, LATERAL {SCHEMA}._totals(q.name) t ORDER BY q.name
@@ -157,7 +158,7 @@ class PostgreSQLQueues:
         fetch(connection, f"SELECT {SCHEMA}._gather_counters()")
         return {
             "queues": fetch(connection, QUEUES),
-            "queued_next": 1,  # numbers are the database's
+            "queued_next": fetch(connection, NEXT_NUMBER)[0][0],
             "shared_queues": True,
         }
 
