@@ -18,12 +18,13 @@ MOST = 1_000  # messages in one answer, and changes by time in one go
 PAYLOAD = (
     "coalesce(payload, (SELECT payload FROM queue_payload WHERE id = queued.content), x'') AS body"
 )
+# As it is told, once its token and the end of the lease are put in; and the size.
 TOLD = (
-    f"number, key, rank, topic, {PAYLOAD}, properties, first, publisher, enqueued_at, acquisitions,"
-    " failures, expires_at, dead_from, dead_reason, dead_at, size"
+    f"number, 0, key, rank, topic, {PAYLOAD}, properties, first, publisher, enqueued_at, NULL,"
+    " acquisitions + 1, failures, expires_at, dead_from, dead_reason, dead_at, size"
 )
 NEXT = f"SELECT {TOLD} FROM queued WHERE queue = ? AND state = 0 ORDER BY rank, number LIMIT ?"  # noqa: S608
-ENQUEUED_AT, EXPIRES_AT, DEAD_AT, SIZE = 8, 11, 14, 15  # places in it
+ENQUEUED_AT, EXPIRES_AT, DEAD_AT, SIZE = 9, 13, 16, 17  # places in it
 # By time: when the first lease ends, the first delay, the first life.
 DUE = f"""
     SELECT (SELECT min(due) FROM queued WHERE queue = ?1 AND {BUSY} AND state = 1),
@@ -60,15 +61,11 @@ def lease(work: Work, row: Row) -> None:
     wait = min(instants) - work.now if instants else None
     if more:
         wait = _until_next(work, state)
-    told = [_told(each, token_base + place, until) for place, each in enumerate(rows)]
+    told = [
+        (row[0], token, *row[2:10], until, *row[11:SIZE])
+        for token, row in enumerate(rows, token_base)
+    ]
     answer(work, call, (told, wait, work.now))
-
-
-def _told(row: Row, token: int, until: float | None) -> Row:
-    number, key, rank, topic, payload, properties, first, publisher, enqueued_at, *rest = row
-    acquisitions, failures, *ending, _ = rest
-    message = (number, token, key, rank, topic, payload, properties, first, publisher, enqueued_at)
-    return (*message, until, acquisitions + 1, failures, *ending)
 
 
 def _hand_out(

@@ -8,17 +8,23 @@ from broker.storage.queues.work import bounded, by_queue
 from broker.storage.tables import DELAYED, LEASED, READY, queued
 
 if TYPE_CHECKING:
-    from broker.queues.policy import QueuePolicy
     from broker.storage.database import Row
     from broker.storage.queues.state import QueueState
     from broker.storage.queues.work import Work
 
 # Places in a row of `queue_put`.
-NUMBER, QUEUE, KEY, DEDUP_ID, SIZE, CONTENT = 0, 1, 3, 6, 12, 13
+NUMBER, QUEUE, KEY, DELAY, DEDUP_ID, SIZE, CONTENT = 0, 1, 3, 4, 6, 12, 13
 TOKEN, CONSUMER, LEASE_SECONDS = 14, 15, 16
 PLACES = [f"?{place}" for place in range(1, len(queued.c) + 1)]
 # A number that is there already is a batch's that has come again.
 INSERT = f"INSERT OR IGNORE INTO queued VALUES ({', '.join(PLACES)})"  # noqa: S608 - question marks
+# Nothing but what is ready and has never been handed out; most messages are so.
+READY_ONES = "number queue rank key enqueued_at expires_at topic first publisher size content"
+NAMES = f"{READY_ONES} properties payload".replace(" ", ", ")
+INSERT_READY = (
+    f"INSERT OR IGNORE INTO queued (state, acquisitions, failures, {NAMES})"  # noqa: S608
+    f" VALUES (0, 0, 0, {', '.join('?' * 13)})"
+)
 # Behind another of its key it waits (with its delay, if it has one).
 IN_LINE = """CASE WHEN ?3 <> 1 AND EXISTS
     (SELECT 1 FROM queued WHERE queue = ?2 AND key = ?6) THEN 2 ELSE ?3 END"""
@@ -73,19 +79,46 @@ def _put_one(work: Work, state: QueueState, row: Row) -> None:
 
 
 def _insert(work: Work, state: QueueState, rows: list[Row]) -> None:
-    now, policy = work.now, state.policy
-    made = [_stored(row, now, policy) for row in rows]
-    count = work.run_many(INSERT_IN_LINE if policy.is_keyed else INSERT, made)
+    is_keyed = state.policy.is_keyed
+    special = [row for row in rows if is_keyed or row[TOKEN] is not None or row[DELAY] > 0]
+    plain = [] if is_keyed else rows
+    if special and plain:
+        plain = [row for row in rows if row[TOKEN] is None and not row[DELAY] > 0]
+    count = _insert_plain(work, state, plain) if plain else 0
+    count += _insert_special(work, state, special) if special else 0
     state.count(len(rows), sum(row[SIZE] for row in rows))
     if count != len(rows):
         work.recount(state)
+
+
+def _insert_plain(work: Work, state: QueueState, rows: list[Row]) -> int:
+    now, ttl = work.now, state.policy.ttl
+    return work.run_many(INSERT_READY, [_ready(row, now, ttl) for row in rows])
+
+
+def _insert_special(work: Work, state: QueueState, rows: list[Row]) -> int:
+    now, ttl = work.now, state.policy.ttl
     for row in rows:
         if row[TOKEN] is not None:
             state.activate(row[CONSUMER], now, row[LEASE_SECONDS])
             state.spend(1, now)
+    statement = INSERT_IN_LINE if state.policy.is_keyed else INSERT
+    return work.run_many(statement, [_stored(row, now, ttl) for row in rows])
 
 
-def _stored(row: Row, now: float, policy: QueuePolicy) -> Row:
+def _ready(row: Row, now: float, usual_ttl: float) -> Row:
+    number, queue, rank, key, _, ttl, _, topic, payload, properties, *rest = row
+    times = (now, _expires_at(ttl, now, usual_ttl))
+    return (number, queue, rank, key, *times, topic, *rest[:4], properties, payload)
+
+
+def _expires_at(ttl: float | None, now: float, usual_ttl: float) -> float | None:
+    if ttl is None:
+        return now + usual_ttl if usual_ttl else None
+    return now + bounded(ttl)
+
+
+def _stored(row: Row, now: float, usual_ttl: float) -> Row:
     (number, queue, rank, key, delay, ttl, _, topic, payload, properties, *rest) = row
     first, publisher, size, content, token, consumer, lease_seconds = rest
     state, due = READY, None
@@ -94,9 +127,7 @@ def _stored(row: Row, now: float, policy: QueuePolicy) -> Row:
         due = None if lease_seconds is None else now + bounded(lease_seconds)
     elif delay > 0:
         state, due = DELAYED, now + bounded(delay)
-    life = (policy.ttl or None) if ttl is None else bounded(ttl)
-    expires_at = None if life is None else now + life
     lease = (token, consumer, int(state == LEASED), 0)
-    times = (now, expires_at, None, None, None)
+    times = (now, _expires_at(ttl, now, usual_ttl), None, None, None)
     message = (topic, first, publisher, size, content, properties, payload)
     return (number, queue, state, rank, due, key, *lease, *times, *message)

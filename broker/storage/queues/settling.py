@@ -41,8 +41,9 @@ def ack(work: Work, rows: list[Row]) -> None:
             done.append(message)
             del found[number]
         answer(work, call, said)
-    for message in done:
-        _extend(work, message)
+    if any(state.active is not None for state in work.queues.values()):
+        for message in done:
+            _extend(work, message)
     work.delete(done)
 
 

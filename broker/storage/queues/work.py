@@ -204,11 +204,13 @@ class Work:
     def _taken_away(self, messages: Sequence[Held]) -> None:
         """They are no more in the queue that they say."""
         keys = []
-        for each in messages:
-            state = self.queues[each.queue]
-            state.count(-1, -each.size)
-            if each.key is not None and each.state != WAITING and state.policy.is_keyed:
-                keys.append((each.queue, each.key, self.now))
+        sizes: defaultdict[str, list[int]] = defaultdict(list)
+        for _, queue, state, _, key, _, _, _, _, size, _ in messages:
+            sizes[queue].append(size)
+            if key is not None and state != WAITING and self.queues[queue].policy.is_keyed:
+                keys.append((queue, key, self.now))
+        for queue, gone in sizes.items():
+            self.queues[queue].count(-len(gone), -sum(gone))
         if keys:
             self.run_many(PROMOTE, keys)
 
