@@ -7,6 +7,7 @@ from tests.performance.measure import Figures
 
 OURS, YARDSTICK = "heliograph", "mosquitto"
 WITHOUT_STORE = "heliograph-memory"
+WITH_QUEUES, PEER = "heliograph-queues", "rabbitmq"
 
 Medians = Mapping[tuple[str, str], Figures]  # by (scenario, broker)
 
@@ -56,6 +57,7 @@ _SAID = {
     "client_kib": "memory per idle subscribed client",
     "rss_mib": "memory of an idle broker, all processes",
     "start_ms": "from spawning to accepting",
+    "p99_ms": "p99 from publishing to delivery",
 }
 
 
@@ -65,6 +67,11 @@ def _against(scenario: str, share: float) -> Bar:
 
 def _as_fast(scenario: str, share: float) -> Bar:
     return Bar(scenario, "rate", share, "of it", of=(scenario, YARDSTICK))
+
+
+def _queue(scenario: str, value: str, limit: float, unit: str, of: str = "") -> Bar:
+    other = (of, WITH_QUEUES) if of else None
+    return Bar(scenario, value, limit, unit, of=other, broker=WITH_QUEUES)
 
 
 def _v5(qos: int) -> Bar:
@@ -87,6 +94,10 @@ BARS = (
     _as_fast("durable", 1.00),
     _as_fast("absent", 1.00),
     _as_fast("drain", 0.50),
+    _queue("queue", "rate", 20_000, "per second"),
+    _queue("queue-wide", "rate", 20_000, "per second"),
+    _queue("queue-1m", "rate", 0.80, "of it", of="queue-1k"),
+    _queue("queue-idle", "p99_ms", 20, "ms"),
     Bar("idle", "client_kib", 4, "KiB"),
     Bar("start", "rss_mib", 35, "MiB"),
     Bar("start", "rss_mib", 35, "MiB", broker=WITHOUT_STORE),
@@ -101,10 +112,14 @@ def judge(medians: Medians) -> list[Verdict]:
 
 def share(medians: Medians, scenario: str, broker: str) -> float | None:
     """CPU of this broker as a share of mosquitto's in the same scenario."""
-    if broker == YARDSTICK:
+    return ratio(medians, scenario, broker, "broker_us", YARDSTICK)
+
+
+def ratio(medians: Medians, scenario: str, broker: str, value: str, yardstick: str) -> float | None:
+    """A value of this broker as a share of the yardstick's in the same scenario."""
+    if broker == yardstick:
         return None
-    bar = Bar(scenario, "broker_us", 1, "", of=(scenario, YARDSTICK), broker=broker)
-    return _measured(bar, medians)
+    return _measured(Bar(scenario, value, 1, "", of=(scenario, yardstick), broker=broker), medians)
 
 
 def _measured(bar: Bar, medians: Medians) -> float | None:

@@ -26,14 +26,17 @@ _ENDS_WITH_US = ("setpriv", "--pdeathsig")
 
 def main(arguments: list[str]) -> None:
     what, home, *rest = arguments
-    {"postgresql": _beside_postgresql, "rabbitmq": _rabbitmq}[what](Path(home), *rest)
+    if what == "postgresql":
+        _beside_postgresql(Path(home), rest)
+    else:
+        _rabbitmq(Path(home), rest[0])
 
 
 def postgresql_url(home: Path) -> str:
     return f"postgresql:///postgres?host={_socket_folder(home)}&user={USER}"
 
 
-def _beside_postgresql(home: Path, *command: str) -> None:
+def _beside_postgresql(home: Path, command: list[str]) -> None:
     """A server with its own defaults (fsync and synchronous_commit are on), on a Unix socket."""
     database, sockets = home / "data" / "postgresql", _socket_folder(home)
     for folder in (database, sockets):

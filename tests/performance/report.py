@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.performance.bars import Bar, Medians, judge, share
+from tests.performance.bars import PEER, Bar, Medians, judge, ratio, share
 from tests.performance.brokers import GENERATOR_CORE, KINDS, WORK
 from tests.performance.disk import data_disk
 from tests.performance.measure import Figures
@@ -23,6 +23,10 @@ Results = Mapping[tuple[str, str], Sequence[Figures]]  # by (scenario, broker), 
 _TRAFFIC_HEAD = (
     *("Scenario", "Broker", "per second", "broker µs", "of mosquitto"),
     *("generator µs", "p50 ms", "p99 ms", "RSS MiB", "broker alone"),
+)
+_QUEUES_HEAD = (
+    *("Scenario", "Broker", "per second", "of RabbitMQ", "broker µs", "of RabbitMQ"),
+    *("generator µs", "p50 ms", "p99 ms", "RSS MiB"),
 )
 _REST_HEAD = ("Broker", "start ms", "idle RSS MiB", "broker alone", "KiB per idle client")
 _WRITTEN_HEAD = ("Scenario", "Broker", "bytes written per message", "GiB per million messages")
@@ -38,11 +42,12 @@ def medians(results: Results) -> dict[tuple[str, str], Figures]:
 
 
 def markdown(results: Results, machine: Mapping[str, str]) -> str:
-    """The machine, traffic, what went wrong, wear, syncs, memory and start, the bars."""
+    """The machine, traffic, queues, what went wrong, wear, syncs, memory and start, the bars."""
     middle = medians(results)
     parts = (
         "\n".join(f"- {name}: {value}" for name, value in machine.items()),
         _table(_TRAFFIC_HEAD, _traffic(middle)),
+        _table(_QUEUES_HEAD, _queues(middle)),
         "\n".join(_faults(middle)),
         _table(_WRITTEN_HEAD, _written(middle)),
         _table(_SYNC_HEAD, _syncs(middle)),
@@ -62,6 +67,7 @@ def as_json(results: Results, machine: Mapping[str, str]) -> str:
                 "broker": broker,
                 "counted_in": SCENARIOS[scenario].unit,
                 "cpu_of_mosquitto": share(middle, scenario, broker),
+                "rate_of_rabbitmq": ratio(middle, scenario, broker, "rate", PEER),
                 "median": dataclasses.asdict(figures),
                 "rounds": [dataclasses.asdict(each) for each in results[scenario, broker]],
             }
@@ -128,12 +134,31 @@ def _median(rounds: Sequence[Figures]) -> Figures:
 
 
 def _traffic(middle: Medians) -> Iterable[tuple[str, ...]]:
-    for (scenario, broker), figures in middle.items():
+    for scenario, broker, figures in _moved(middle, queued=False):
         title = SCENARIOS[scenario].title
         if figures.fault:
             yield title, broker, "fault", *[""] * (len(_TRAFFIC_HEAD) - 3)
-        elif figures.rate is not None:
+        else:
             yield title, broker, *_speeds(figures, share(middle, scenario, broker))
+
+
+def _queues(middle: Medians) -> Iterable[tuple[str, ...]]:
+    for scenario, broker, figures in _moved(middle, queued=True):
+        title = SCENARIOS[scenario].title
+        if figures.fault:
+            yield title, broker, "fault", *[""] * (len(_QUEUES_HEAD) - 3)
+        else:
+            rate, cpu = (ratio(middle, scenario, broker, of, PEER) for of in ("rate", "broker_us"))
+            speeds = _speeds(figures, cpu)
+            yield title, broker, speeds[0], _percent(rate), *speeds[1:-1]
+
+
+def _moved(middle: Medians, *, queued: bool) -> Iterable[tuple[str, str, Figures]]:
+    """All that is about messages on the move, by a queue or not."""
+    for (scenario, broker), figures in middle.items():
+        has_some = figures.fault or figures.rate is not None
+        if has_some and SCENARIOS[scenario].queued == queued:
+            yield scenario, broker, figures
 
 
 def _faults(middle: Medians) -> Iterable[str]:
@@ -142,14 +167,19 @@ def _faults(middle: Medians) -> Iterable[str]:
             yield f"- fault in {SCENARIOS[scenario].title}, {broker}: {figures.fault}"
 
 
-def _speeds(figures: Figures, of_mosquitto: float | None) -> Iterable[str]:
-    yield _number(figures.rate)
-    yield _number(figures.broker_us)
-    yield f"{of_mosquitto:.0%}" if of_mosquitto else ""
+def _speeds(figures: Figures, of_other: float | None) -> tuple[str, ...]:
     dear = (figures.generator_us or 0) > (figures.broker_us or 0)
-    yield _number(figures.generator_us) + (" (!)" if dear else "")
-    yield from map(_number, (figures.p50_ms, figures.p99_ms, figures.rss_mib))
-    yield _number(_alone(figures))
+    return (
+        _number(figures.rate),
+        _number(figures.broker_us),
+        _percent(of_other),
+        _number(figures.generator_us) + (" (!)" if dear else ""),
+        *map(_number, (figures.p50_ms, figures.p99_ms, figures.rss_mib, _alone(figures))),
+    )
+
+
+def _percent(share: float | None) -> str:
+    return f"{share:.0%}" if share else ""
 
 
 def _alone(figures: Figures) -> float | None:
@@ -194,7 +224,7 @@ def _bars(middle: Medians) -> Iterable[tuple[str, ...]]:
 
 
 def _limit(bar: Bar) -> str:
-    said = f"{bar.limit:.0%}" if bar.of else f"{bar.limit:g} {bar.unit}"
+    said = f"{bar.limit:.0%}" if bar.of else f"{bar.limit:,g} {bar.unit}"
     return f"at least {said}" if bar.at_least else said
 
 

@@ -64,9 +64,6 @@ class Publisher:
             push(self._socket, self._speech.encode(start, count))
             self._source.note_sent(count)
 
-    def close(self) -> None:
-        self._socket.close()
-
 
 class Consumer:
     __slots__ = ("_last", "_ledger", "_socket", "_speech", "acknowledging", "held")
@@ -86,9 +83,6 @@ class Consumer:
             push(self._socket, acks)
         else:
             self.held += len(bodies)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class WorkLoad:
@@ -156,8 +150,8 @@ class WorkLoad:
         for source, publisher in zip(self.ledger.sources, self.publishers, strict=True):
             self.tally.unacknowledged += source.sent - publisher.finished
         self.ledger.close(whole=not self._is_deep)
-        for each in (*self.publishers, *self._consumers):
-            each.close()
+        for client in self.readers:
+            client.close()
 
     def _turn_of(self, consumer: Consumer) -> Callable[[], None]:
         def turn() -> None:
