@@ -17,7 +17,6 @@ from bridges.queues.command_text import age, plain, shortened
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-WIDTH = 80
 BAR = 20
 FRESH = 0.4  # weight of the newest measurement in the smoothed change
 SLOWEST = 0.01  # messages a second; a queue that drains more slowly has no end in sight
@@ -25,7 +24,7 @@ HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 HOME, CLEAR_LINE, CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 OTHER_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 HEADING = (
-    f"{'QUEUE':22}{'READY':>9}{'LEASED':>8}{'DELAYED':>9}{'DEAD':>7}{'IN/s':>8}{'OUT/s':>8}"
+    f"{'QUEUE':21}{'READY':>9}{'LEASED':>8}{'DELAYED':>9}{'DEAD':>8}{'IN/s':>8}{'OUT/s':>8}"
     f"{'NET/s':>9}"
 )
 
@@ -101,8 +100,9 @@ class View:
         course = self._courses[queue["name"]]
         rates = queue.get("rates") or {}
         numbers = (
-            f"{shortened(queue['name'], 21):22}{queue['ready']:>9,}{queue['leased']:>8,}"
-            f"{queue['delayed'] + queue['waiting']:>9,}{queue['dead']:>7,}"
+            f"{shortened(queue['name'], 20):21}{short(queue['ready']):>9}"
+            f"{short(queue['leased']):>8}{short(queue['delayed'] + queue['waiting']):>9}"
+            f"{short(queue['dead']):>8}"
             f"{per_second(rates.get('in')):>8}{per_second(rates.get('out')):>8}"
             f"{signed(course.change):>9}"
         )
@@ -200,14 +200,25 @@ class Log:
         self._output.flush()
 
 
+def short(number: float) -> str:
+    """A number in seven characters at most, up to the billions."""
+    for size, letter in ((10**9, "G"), (10**6, "M")):
+        if abs(number) >= size:
+            return f"{number / size:.1f}{letter}"
+    return f"{number:,.0f}"
+
+
 def per_second(rate: float | None) -> str:
     """A rate; "-" where nobody measures it."""
-    return "-" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+    return "-" if rate is None else short(rate) if rate >= 100 else f"{rate:.1f}"
 
 
 def signed(rate: float | None) -> str:
     """A change; "-" before the second measurement."""
-    return "-" if rate is None else f"{rate:+,.1f}"
+    if rate is None:
+        return "-"
+    sign = "-" if rate < 0 else "+"
+    return f"{sign}{per_second(abs(rate))}"
 
 
 def ending(course: Course) -> str:

@@ -75,7 +75,7 @@ def test_before_the_second_measurement_nothing_is_claimed() -> None:
 
 def test_a_queue_that_drains_says_when_it_is_empty_and_how_far_it_is() -> None:
     _, numbers, state = seen(row(1000), row(500))
-    assert numbers.split()[-1] == "-500.0"
+    assert numbers.split()[-1] == "-500"
     assert state == "  [##########----------]  50% oldest 5 s, empty in about 1 s"
 
 
@@ -97,6 +97,14 @@ def test_an_empty_queue_is_done() -> None:
 def test_rates_of_the_broker_are_shown() -> None:
     numbers = seen(row(1, rates={"in": 1234.5, "out": 2.25}))[1].split()
     assert numbers[5:7] == ["1,234", "2.2"]
+
+
+def test_large_numbers_and_long_names_leave_the_columns_apart() -> None:
+    large = row(10**9, "n" * 128, leased=999_999, delayed=10**7, dead=123_456)
+    numbers = seen(large, {**large, "messages": 10**9 - 123_456})[1]
+    columns = ["1.0G", "999,999", "10.0M", "123,456", "-", "-", "-123,456"]
+    assert numbers.split() == ["n" * 19 + "…", *columns]
+    assert len(numbers) == 80
 
 
 def test_a_mode_other_than_running_is_told() -> None:
