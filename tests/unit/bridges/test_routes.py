@@ -89,7 +89,12 @@ def test_a_rule_of_topics_alone_is_settled_before_a_message_comes() -> None:
 
 
 def test_a_rule_with_two_filters_that_match_takes_a_message_once() -> None:
-    assert len(entries(route(topic=("#", TOPIC)))) == 1
+    rules = Rules.compile([route(topic=("#", TOPIC), when="payload.x == 1", name="x")])
+    found = rules.for_topic(TOPIC)
+    assert found is not None
+    assert len(found.entries(publication({"x": 1}))) == 1
+    found.entries(publication())
+    assert rules.misses == {"x": 1}
 
 
 def test_a_message_goes_once_into_each_queue_and_the_first_rule_decides() -> None:
