@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import ssl
 from collections import Counter
 from contextlib import contextmanager
@@ -130,8 +131,9 @@ class HttpServer:
             self._socket = await loop.create_server(self._connection, host, port, ssl=context)
         except OSError as error:
             await self._runner.cleanup()
+            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error
             raise OSError(
-                f"http.listen: cannot listen on {settings.listen}: {error.strerror or error}; "
+                f"http.listen: cannot listen on {settings.listen}: {reason}; "
                 "choose another address or port, or stop what listens there"
             ) from error
         real = self._socket.sockets[0].getsockname()[1]
