@@ -235,8 +235,8 @@ class HttpServer:
             return await handler(request)
         except QueueError as error:
             return _error(CODES.get(error.code, 500), error.code, error.text)
-        except web.HTTPRequestEntityTooLarge as error:
-            text = f"the body is too large: send at most http.max_body, {error.text or ''}"
+        except web.HTTPRequestEntityTooLarge:
+            text = "the body is larger than http.max_body in the broker's settings: send less"
             return _error(413, "too_large", text)
         except web.HTTPException as error:
             return _error(error.status, *_HTTP_ERRORS.get(error.status, ("http", error.reason)))
