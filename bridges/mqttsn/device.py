@@ -1,0 +1,564 @@
+"""The gateway's view of one device (section 6.14): active, asleep or awake, and how it comes in and
+goes.
+
+A device that is silent for longer than it has announced, or that does not answer, is lost: its will
+is published. Its messages of QoS 1 and 2 stay in the broker's session whatever happens here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from bridges.mqttsn.answers import is_topic, return_code
+from bridges.mqttsn.codes import Flags, ReturnCode, TopicIdType
+from bridges.mqttsn.inbound import Inbound
+from bridges.mqttsn.joining import Joining
+from bridges.mqttsn.outbound import Outbound
+from bridges.mqttsn.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Regack,
+    Register,
+    Subscribe,
+    Unsubscribe,
+    WillMsg,
+    WillMsgResp,
+    WillMsgUpd,
+    WillTopic,
+    WillTopicResp,
+    WillTopicUpd,
+)
+from bridges.mqttsn.policy import tolerated
+from bridges.mqttsn.ports import Message, Note, Opening, Stage, Will
+from bridges.mqttsn.requests import Requests
+from bridges.mqttsn.states import PERMITTED, State
+from bridges.mqttsn.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridges.mqttsn.policy import Policy
+    from bridges.mqttsn.ports import Address, Broker, Identity, Notebook, Session
+
+_STAGES: Final = {State.ASLEEP: Stage.ASLEEP, State.AWAKE: Stage.ASLEEP, State.GONE: Stage.AWAY}
+_LISTENING: Final = frozenset({State.ACTIVE, State.AWAKE})
+_SLEEPING: Final = frozenset({State.ASLEEP, State.AWAKE})
+_CONNECTED: Final = _LISTENING | _SLEEPING
+
+
+class Host(Protocol):
+    """The gateway, as a device sees it."""
+
+    policy: Policy
+    broker: Broker
+    notebook: Notebook
+    is_writable: bool
+
+    def send(self, address: Address, packet: Packet) -> None:
+        """Send an answer, before any message."""
+
+    def ready(self, device: Device) -> None:
+        """Ask the device's `next_packet` and `next_deadline` again."""
+
+    def gone(self, device: Device) -> None:
+        """The device is disconnected or lost."""
+
+    def count(self, what: str) -> None:
+        """Count what happened."""
+
+
+class Device:
+    """One device; a Receiver of its session."""
+
+    __slots__ = (
+        *("_fence", "_host", "_inbound", "_is_fresh", "_is_noted", "_is_resuming", "_joining"),
+        *("_knows_topics", "_outbound", "_requests", "_session", "_session_will", "_topics"),
+        *("address", "armed_for"),
+        *("client_id", "identity", "is_durable", "last_seen", "sleep", "state"),
+    )
+
+    def __init__(
+        self, host: Host, address: Address, client_id: str, identity: Identity, now: float
+    ) -> None:
+        note = host.notebook.read(client_id)
+        self._host = host
+        self.address = address
+        self.client_id = client_id
+        self.identity = identity
+        self.state = State.GONE
+        self.last_seen = now
+        self.sleep = 0  # seconds that it has announced
+        self.is_durable = False
+        self.armed_for: float | None = None  # the gateway's
+        self._is_fresh = False  # nothing has come since the CONNECT
+        self._is_noted = False  # the broker has accepted it: its note is its own
+        self._is_resuming = False
+        self._knows_topics = False  # it has not started anew
+        self._fence = Fence()
+        self._session: Session | None = None
+        self._session_will: Will | None = None
+        self._topics = Topics(host.policy, host.notebook.topics(client_id))
+        self._joining = Joining(
+            host.policy, Connect(Flags(), 0, client_id), note.will if note is not None else None
+        )
+        self._outbound = Outbound(host.policy, self._topics, self._keep, host.count, self._changed)
+        self._inbound = Inbound(host.policy, self._send, host.count)
+        self._requests = Requests(host.policy, self._topics, self._keep, self._send, host.count)
+
+    # -- what others may know ---------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Bytes of messages that wait for the device here."""
+        return self._outbound.size
+
+    @property
+    def repeats(self) -> int:
+        """Messages that had to be sent again."""
+        return self._outbound.repeats
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds from a question to its answer, smoothed; 0.0: not known yet."""
+        return self._outbound.round_trip
+
+    # -- the machine's verbs ----------------------------------------------------------------------
+
+    def receive(self, packet: Packet, now: float) -> None:
+        """A message of the device."""
+        self.last_seen = now
+        kind = type(packet)
+        if kind not in PERMITTED[self.state]:
+            self._host.count("out of turn")
+            return
+        if kind is not Connect:
+            self._is_fresh = False
+        _HANDLERS[kind](self, packet, now)
+        self._changed()
+
+    def next_packet(self, now: float) -> Packet | None:
+        """Take the next message for the device, if it listens."""
+        if self.state not in _LISTENING:
+            return None
+        if self._has_enough():
+            return self._sleep_on()
+        packet = self._outbound.next_packet(now)
+        if packet is not None:
+            self._fence.lower()
+        elif self.state is State.AWAKE and self._outbound.is_idle:
+            return self._after_all()
+        return packet
+
+    def next_deadline(self) -> float | None:
+        """When to tick."""
+        if self.state in _CONNECTED:
+            silence = self.last_seen + self._patience()
+            repeat = self._outbound.next_deadline()
+            return silence if repeat is None else min(silence, repeat)
+        if self.state is State.OPENING:
+            return self.last_seen + self._host.policy.open_timeout
+        return self._joining.next_deadline()
+
+    def tick(self, now: float) -> None:
+        """The deadline may have come."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self.state is State.OPENING:
+            self._turn_away(ReturnCode.CONGESTION, "the broker does not answer")
+        elif self.state not in _CONNECTED:
+            self._ask_again(now)
+        elif now >= self.last_seen + self._patience():
+            self.lose("lost: silent for too long")
+        elif not self._outbound.tick(now):
+            self._unanswered()
+
+    def lose(self, why: str) -> None:
+        """The device is no longer there: its will is published."""
+        self._host.count(why)
+        self._end(publish_will=True)
+
+    def resume(self, note: Note) -> None:
+        """Go on where a gateway before this one has ended."""
+        flags = Flags(clean_session=False)
+        self._joining.connect = Connect(flags, note.keep_alive, self.client_id)
+        self.sleep = note.sleep
+        self.state = State.ASLEEP if note.stage is Stage.ASLEEP else State.ACTIVE
+        self._topics.announced.update(self._host.notebook.topics(self.client_id))
+        self._is_resuming = self._is_noted = True
+        self._open_session()
+
+    # -- Receiver ---------------------------------------------------------------------------------
+
+    def on_opened(self, session_present: bool) -> None:
+        """See Receiver."""
+        if self.state is State.OPENING:
+            self._activate()
+        elif self._is_resuming and not session_present:
+            self._host.count("not resumed: the broker has no session")
+            self.on_closed()
+        self._is_resuming = False
+
+    def on_refused(self, reason: int) -> None:
+        """See Receiver."""
+        self._session = None
+        if self.state is State.OPENING:
+            self._turn_away(return_code(reason), "refused by the broker")
+        else:
+            self.on_closed()
+
+    def on_closed(self) -> None:
+        """See Receiver."""
+        self._session = None
+        if self.state in _LISTENING:
+            self._send(Disconnect())
+        elif self.state is State.OPENING:
+            self._send(Connack(ReturnCode.CONGESTION))
+        self._end(publish_will=False)
+
+    def on_publish(self, message: Message) -> None:
+        """See Receiver."""
+        is_shut = self.state not in _LISTENING or not self._host.is_writable
+        self._outbound.add(message, coalesce=is_shut)
+        self._changed()
+
+    def on_pubrel(self, msg_id: int) -> None:
+        """See Receiver."""
+        self._outbound.release(msg_id)
+        self._changed()
+
+    def on_puback(self, msg_id: int, reason: int) -> None:
+        """See Receiver."""
+        self._inbound.on_puback(msg_id, reason)
+
+    def on_pubrec(self, msg_id: int, reason: int) -> None:
+        """See Receiver."""
+        self._inbound.on_pubrec(msg_id, reason)
+
+    def on_pubcomp(self, msg_id: int) -> None:
+        """See Receiver."""
+        self._inbound.on_pubcomp(msg_id)
+
+    def on_suback(self, msg_id: int, reason: int) -> None:
+        """See Receiver."""
+        self._requests.on_suback(msg_id, reason)
+
+    def on_unsuback(self, msg_id: int) -> None:
+        """See Receiver."""
+        self._requests.on_unsuback(msg_id)
+
+    # -- coming in --------------------------------------------------------------------------------
+
+    def _on_connect(self, packet: Connect, now: float) -> None:
+        if self._is_fresh and packet == self._joining.connect:  # its answer was lost, or is to come
+            if self.state is State.ACTIVE:
+                self._send(Connack(ReturnCode.ACCEPTED))
+            if self.state in (State.ACTIVE, State.OPENING):
+                return
+        if self.state in _CONNECTED:
+            self._knows_topics = self.state in _SLEEPING
+        self._is_fresh = True
+        self._proceed(self._joining.begin(packet, now))
+
+    def _on_willtopic(self, packet: WillTopic, now: float) -> None:
+        if packet.topic and not is_topic(packet.topic, self._host.policy.max_topic_levels):
+            self._turn_away(ReturnCode.NOT_SUPPORTED, "will refused")
+            return
+        self._proceed(self._joining.on_willtopic(packet, now))
+
+    def _on_willmsg(self, packet: WillMsg, _now: float) -> None:
+        self._joining.on_willmsg(packet)
+        self._proceed(None)
+
+    def _proceed(self, question: Packet | None) -> None:
+        """Ask the question, or open the session when all is known."""
+        self.state = self._joining.state
+        if question is not None:
+            self._send(question)
+            return
+        self._is_fresh = True
+        clean = self._joining.connect.flags.clean_session
+        if self._session is not None and self.is_durable and not clean:
+            self._change_will(self._joining.will)
+            self._activate()
+            return
+        if clean:
+            self._topics = Topics(self._host.policy, {})
+        self._open_session()
+
+    def _open_session(self) -> None:
+        if self._session is not None:
+            self._session.close(publish_will=False)
+        will = self._joining.will
+        self.is_durable = not self._joining.connect.flags.clean_session
+        opening = Opening(
+            self.identity, not self.is_durable, will, self._host.policy.receive_maximum
+        )
+        self._session_will = will
+        self._session = session = self._host.broker.open(opening, self)
+        self._outbound.begin(session, self._topics)
+        self._inbound.begin(session)
+        self._requests.begin(session, self._topics)
+        self._fence = Fence()
+
+    def _activate(self) -> None:
+        if not self._knows_topics:
+            self._topics.announced.clear()
+        if not self.is_durable:
+            self._host.notebook.forget(self.client_id)
+        self._is_noted = True
+        self._knows_topics = False
+        self._outbound.restart()
+        self.sleep = 0
+        self.state = State.ACTIVE
+        self._send(Connack(ReturnCode.ACCEPTED))
+        self._write_note()
+        self._changed()
+
+    def _ask_again(self, now: float) -> None:
+        question = self._joining.repeat(now)
+        if question is None:
+            self.lose("lost: it does not send its will")
+        else:
+            self._send(question)
+            self._changed()
+
+    def _turn_away(self, code: ReturnCode, why: str) -> None:
+        self._host.count(why)
+        self._send(Connack(code))
+        self._end(publish_will=False)
+
+    # -- going ------------------------------------------------------------------------------------
+
+    def _on_disconnect(self, packet: Disconnect, _now: float) -> None:
+        self._send(Disconnect())
+        if packet.duration and self.state in _CONNECTED:
+            self.sleep = packet.duration
+            self._fall_asleep()
+            self._write_note()
+        else:
+            self._end(publish_will=False)
+
+    def _end(self, publish_will: bool) -> None:
+        session, self._session = self._session, None
+        self.state = State.GONE
+        if session is not None:
+            session.close(publish_will)
+        if self._is_noted and self.is_durable:
+            self._write_note()
+        elif self._is_noted:
+            self._host.notebook.forget(self.client_id)
+        self._host.gone(self)
+
+    def _unanswered(self) -> None:
+        """One that only wanted to fetch its messages sleeps again, perhaps."""
+        if self.state is State.AWAKE:
+            self._host.count("asleep before it had all")
+            self._fall_asleep()
+        else:
+            self.lose("lost: it does not answer")
+
+    # -- sleeping ---------------------------------------------------------------------------------
+
+    def _on_pingreq(self, _packet: Pingreq, _now: float) -> None:
+        if self.state is State.ACTIVE:
+            self._send(Pingresp())
+        elif self.state is State.ASLEEP:
+            self.state = State.AWAKE
+            self._outbound.collected = 0
+            self._fence.lower()
+
+    def _has_enough(self) -> bool:
+        """One that is never done fetching would never sleep."""
+        if self.state is not State.AWAKE or self._outbound.is_open:
+            return False
+        return self._outbound.collected >= self._host.policy.collect_most
+
+    def _after_all(self) -> Packet | None:
+        """Nothing is here; when the broker has nothing more either, PINGRESP says so."""
+        if self._fence.is_passed:
+            return self._sleep_on()
+        if not self._fence.is_raised and self._session is not None:
+            self._session.fence(self._fence.raised(self._changed))
+        return None
+
+    def _sleep_on(self) -> Packet:
+        self._fall_asleep()
+        return Pingresp()
+
+    def _fall_asleep(self) -> None:
+        self._outbound.restart()
+        self.state = State.ASLEEP
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _on_publish(self, packet: Publish, _now: float) -> None:
+        flags = packet.flags
+        topic = self._topics.name(flags.topic_id_type, packet.topic_id)
+        if topic is None or not is_topic(topic, self._host.policy.max_topic_levels):
+            self._refuse_publish(packet, ReturnCode.INVALID_TOPIC_ID)
+        elif flags.qos > 0 and packet.msg_id == 0:
+            self._refuse_publish(packet, ReturnCode.NOT_SUPPORTED)
+        else:
+            if flags.topic_id_type == TopicIdType.NORMAL:
+                self._topics.announced.add(packet.topic_id)
+            self._inbound.publish(packet, topic)
+
+    def _refuse_publish(self, packet: Publish, code: ReturnCode) -> None:
+        self._host.count("publish refused")
+        if packet.flags.qos >= 0:
+            self._send(Puback(packet.topic_id, packet.msg_id, code))
+
+    def _on_pubrel(self, packet: Pubrel, _now: float) -> None:
+        if packet.msg_id:
+            self._inbound.pubrel(packet.msg_id)
+
+    def _on_regack(self, packet: Regack, now: float) -> None:
+        self._outbound.on_regack(packet, now)
+
+    def _on_puback(self, packet: Puback, now: float) -> None:
+        self._outbound.on_puback(packet, now)
+
+    def _on_pubrec(self, packet: Pubrec, now: float) -> None:
+        self._outbound.on_pubrec(packet.msg_id, now)
+
+    def _on_pubcomp(self, packet: Pubcomp, now: float) -> None:
+        self._outbound.on_pubcomp(packet.msg_id, now)
+
+    def _on_register(self, packet: Register, _now: float) -> None:
+        self._requests.register(packet)
+
+    def _on_subscribe(self, packet: Subscribe, _now: float) -> None:
+        self._requests.subscribe(packet)
+
+    def _on_unsubscribe(self, packet: Unsubscribe, _now: float) -> None:
+        self._requests.unsubscribe(packet)
+
+    def _on_pingresp(self, _packet: Pingresp, _now: float) -> None:
+        """A sign of life, which has been noted."""
+
+    # -- the will ---------------------------------------------------------------------------------
+
+    def _on_willtopicupd(self, packet: WillTopicUpd, _now: float) -> None:
+        code = ReturnCode.ACCEPTED
+        old = self._joining.will
+        if not packet.topic:
+            self._update_will(None)
+        elif is_topic(packet.topic, self._host.policy.max_topic_levels):
+            message = old.message if old is not None else b""
+            flags = packet.flags
+            self._update_will(Will(packet.topic, message, flags.qos, flags.retain))
+        else:
+            self._host.count("will refused")
+            code = ReturnCode.INVALID_TOPIC_ID
+        self._send(WillTopicResp(code))
+
+    def _on_willmsgupd(self, packet: WillMsgUpd, _now: float) -> None:
+        will = self._joining.will
+        if will is None:
+            self._host.count("will refused")
+            self._send(WillMsgResp(ReturnCode.NOT_SUPPORTED))
+            return
+        self._update_will(replace(will, message=packet.message))
+        self._send(WillMsgResp(ReturnCode.ACCEPTED))
+
+    def _update_will(self, will: Will | None) -> None:
+        self._joining.will = will
+        self._change_will(will)
+        self._write_note()
+
+    def _change_will(self, will: Will | None) -> None:
+        if self._session is not None and will != self._session_will:
+            self._session_will = will
+            self._session.change_will(will)
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _send(self, packet: Packet) -> None:
+        self._host.send(self.address, packet)
+
+    def _changed(self) -> None:
+        if self.state is not State.GONE:
+            self._host.ready(self)
+
+    def _patience(self) -> float:
+        if self.state in _SLEEPING:
+            return tolerated(self.sleep)
+        keep_alive = self._joining.connect.duration
+        return tolerated(keep_alive) if keep_alive else self._host.policy.longest_silence
+
+    def _keep(self, topic_id: int, topic: str, done: Callable[[], None]) -> None:
+        self._host.notebook.add_topic(self.client_id, topic_id, topic, done)
+
+    def _write_note(self) -> None:
+        self._host.notebook.write(
+            Note(
+                self.client_id,
+                self.address,
+                _STAGES.get(self.state, Stage.ACTIVE),
+                not self.is_durable,
+                self._joining.connect.duration,
+                self.sleep,
+                self._joining.will,
+            )
+        )
+
+
+class Fence:
+    """Whether all that the broker had for a device has come (see Session.fence)."""
+
+    __slots__ = ("_number", "is_passed", "is_raised")
+
+    def __init__(self) -> None:
+        self._number = 0
+        self.is_raised = False
+        self.is_passed = False
+
+    def lower(self) -> None:
+        """Something has come: ask anew."""
+        self._number += 1
+        self.is_raised = self.is_passed = False
+
+    def raised(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """What the session is to call."""
+        self.is_raised = True
+        number = self._number
+
+        def passed() -> None:
+            if number == self._number:
+                self.is_passed = True
+                changed()
+
+        return passed
+
+
+# In the order of the standard.
+_HANDLERS: Final[dict[type, Callable[[Device, Any, float], None]]] = {
+    Connect: Device._on_connect,
+    WillTopic: Device._on_willtopic,
+    WillMsg: Device._on_willmsg,
+    Register: Device._on_register,
+    Regack: Device._on_regack,
+    Publish: Device._on_publish,
+    Puback: Device._on_puback,
+    Pubcomp: Device._on_pubcomp,
+    Pubrec: Device._on_pubrec,
+    Pubrel: Device._on_pubrel,
+    Subscribe: Device._on_subscribe,
+    Unsubscribe: Device._on_unsubscribe,
+    Pingreq: Device._on_pingreq,
+    Pingresp: Device._on_pingresp,
+    Disconnect: Device._on_disconnect,
+    WillTopicUpd: Device._on_willtopicupd,
+    WillMsgUpd: Device._on_willmsgupd,
+}
