@@ -191,3 +191,128 @@ def test_no_message_and_no_key_is_in_two_hands(url: str) -> None:
         queues.admin("reap", "")
         queues.check()
         assert queues.stats("q")["messages"] == 0
+
+
+def test_brokers_with_schemas_of_their_own_share_the_queues(url: str, server: PostgreSQL) -> None:
+    with closing(broker(url, "one")) as first, closing(broker(url, "Two; --")) as second:
+        first.define("q")
+        first.put("q", b"1", b"2")
+        got = second.take("q")
+        assert got.payload == b"1"
+        assert first.payloads("q") == [b"2"]
+        assert second.ack(got) == ["ok"]
+        assert first.stats("q")["messages"] == 1
+        tables = server.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'meta'", url)
+        assert sorted(tables) == [("Two; --",), ("one",)]
+
+
+@pytest.mark.parametrize("schema", ["", "one"])
+def test_two_brokers_do_not_share_the_sessions(url: str, schema: str) -> None:
+    with closing(broker(url, schema)), pytest.raises(CannotOpen, match="another broker uses"):
+        broker(url, schema)
+
+
+def test_public_by_name_is_public(url: str) -> None:
+    with closing(broker(url, "")), pytest.raises(CannotOpen, match="another broker uses"):
+        broker(url, "public")
+
+
+@pytest.mark.parametrize("schema", ["heliograph", "pg_catalog"])
+def test_the_sessions_stay_out_of_some_schemas(url: str, schema: str) -> None:
+    with pytest.raises(CannotOpen, match="choose another name"):
+        broker(url, schema)
+
+
+def test_a_role_called_heliograph_finds_its_sessions_again(server: PostgreSQL, url: str) -> None:
+    """Its search path begins with the schema of the queues, which is there since the first start."""
+    server.execute(
+        "CREATE ROLE heliograph LOGIN; GRANT ALL ON SCHEMA public TO heliograph; "
+        f"GRANT CREATE ON DATABASE {url.partition('///')[2].partition('?')[0]} TO heliograph",
+        url,
+    )
+    its_url = url.replace("user=postgres", "user=heliograph")
+    for position in (1, 2):
+        with closing(broker(its_url, "")) as queues:
+            queues.put("q", b"")
+            assert queues.position == position
+    assert server.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'meta'", url) == [
+        ("public",)
+    ]
+
+
+def test_who_may_not_make_the_schema_is_told_what_to_do(server: PostgreSQL, url: str) -> None:
+    server.execute("CREATE ROLE modest LOGIN; GRANT ALL ON SCHEMA public TO modest", url)
+    with pytest.raises(CannotOpen, match='CREATE SCHEMA "heliograph" AUTHORIZATION "modest"'):
+        broker(url.replace("user=postgres", "user=modest"), "")
+
+
+def test_queues_of_a_newer_release_are_left_alone(server: PostgreSQL, url: str) -> None:
+    broker(url, "").close()
+    server.execute("UPDATE heliograph.version SET number = 1000", url)
+    with pytest.raises(CannotOpen, match="update this broker"):
+        broker(url, "")
+
+
+def test_brokers_that_start_at_once_install_once(url: str) -> None:
+    referee = Referee(4)
+
+    def start(schema: str) -> None:
+        with closing(broker(url, schema)) as queues:
+            queues.put("q", b"")
+        referee.done()
+
+    run_all(referee, *(lambda schema=f"s{n}": start(schema) for n in range(4)))
+    with closing(broker(url, "s0")) as queues:
+        assert queues.stats("q")["messages"] == 4
+        queues.check()
+
+
+# -- who hears of what -----------------------------------------------------------------------------
+
+
+def heard(queues: QueueStore) -> list[str]:
+    """What the store process would tell its broker, as soon as there is anything."""
+    while not (names := queues.database.take_notices()):
+        descriptor = queues.database.notices
+        assert descriptor is not None
+        assert select.select([descriptor], [], [], DEADLINE)[0], "nothing was heard"
+    return names
+
+
+def test_a_broker_hears_what_others_make_ready(server: PostgreSQL, url: str) -> None:
+    with closing(broker(url, "one")) as first, closing(broker(url, "two")) as second:
+        first.define("q", order="key")
+        second.database.take_notices()
+        first.put("q", b"1", b"2", key="k")
+        assert heard(second) == ["q"]
+        got = second.take("q")
+        first.database.take_notices()
+        assert second.ack(got) == ["ok"]  # now the next of its key is ready
+        assert heard(first) == ["q"]
+        server.execute("SELECT heliograph.enqueue('q', '3')", url)
+        assert heard(second) == ["q"]
+
+
+def test_after_a_lost_connection_all_queues_are_looked_at(server: PostgreSQL, url: str) -> None:
+    with closing(broker(url, "one")) as queues:
+        queues.put("a", b"1")
+        queues.put("b", b"1")
+        queues.database.take_notices()
+        ours = queues.sql("SELECT pg_backend_pid()")[0][0]
+        server.execute(f"SELECT pg_terminate_backend({ours})")
+        assert heard(queues) == ["a", "b"]
+        server.execute("SELECT heliograph.enqueue('a', '')", url)
+        assert heard(queues) == ["a"]
+
+
+def test_counters_of_sessions_that_are_gone_are_gathered(server: PostgreSQL, url: str) -> None:
+    with closing(broker(url, "")) as queues:
+        queues.define("q")
+        for _ in range(3):
+            server.execute("SELECT heliograph.enqueue('q', '')", url)
+        queues.admin("reap", "")
+        queues.check()
+        assert queues.stats("q")["messages"] == 3
+        assert queues.sql("SELECT count(*) FROM heliograph.queue_counter WHERE messages > 0") == [
+            (1,)
+        ]

@@ -70,6 +70,19 @@ class PostgreSQL:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
+    def psql(self, script: str, url: str = "") -> str:
+        """What the command psql prints: unaligned rows, nothing else; errors, too."""
+        done = subprocess.run(
+            [program("psql"), "-X", "-A", "-t", "-q", "-d", url or self.url],
+            input=script,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=3 * LONGEST_WAIT,
+        )
+        return done.stdout
+
     def start(self) -> None:
         """Returns when the server takes connections."""
         assert self._process is None, "the server is already running"
@@ -159,6 +172,6 @@ def find(name: str) -> str | None:
 
 
 def missing_postgresql() -> str | None:
-    if all(find(name) for name in ("initdb", "postgres", "pg_isready")):
+    if all(find(name) for name in ("initdb", "postgres", "pg_isready", "psql")):
         return None
     return "a PostgreSQL server is missing: apt-get install postgresql"

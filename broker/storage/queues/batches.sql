@@ -1,4 +1,8 @@
--- What the store process calls: one call for each operation of a batch, its rows as arrays.
+-- What the store process calls: one call for each operation of a batch, its rows as arrays. An
+-- array that is NULL is a column of NULLs.
+--
+-- A queue grows from nothing to a million within the life of a plan: so plans are made once, for any
+-- size, and by way of the indexes.
 
 -- Which of the rows are left out (2), wait behind their key (1) or are too much (3); else 0.
 CREATE OR REPLACE FUNCTION heliograph._flags(
@@ -129,7 +133,8 @@ CREATE OR REPLACE FUNCTION heliograph._put(
     dedup_ids text[], topics text[], payloads bytea[], blocks bytea[], firsts integer[],
     publishers text[], sizes bigint[], contents bigint[], new_tokens bigint[], consumers text[],
     leases float8[]
-) RETURNS bigint[] LANGUAGE plpgsql AS $$
+) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     these record;
     flags integer[];
@@ -156,7 +161,7 @@ BEGIN
     -- Numbers are taken when the keys are ours, so that they rise in the order of the commits.
     SELECT array_agg(
         CASE WHEN f = 2 THEN NULL ELSE coalesce(g, nextval('heliograph.queued_number')) END)
-    INTO numbers FROM unnest(given, flags) AS u (g, f);
+    INTO numbers FROM unnest(queues, given, flags) AS u (q, g, f);
     now := heliograph._instant();
     INSERT INTO heliograph.queued (number, queue, state, rank, due, key, token, consumer,
         acquisitions, enqueued_at, expires_at, topic, first, publisher, size, content, properties,
@@ -230,7 +235,8 @@ END $$;
 
 -- Messages are done: "ok", "gone" or "lost" for each.
 CREATE OR REPLACE FUNCTION heliograph._ack(numbers bigint[], tokens bigint[]) RETURNS text[]
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     now float8 := heliograph._instant();
     done bigint[];
@@ -281,17 +287,20 @@ END $$;
 
 -- The one active consumer gives a sign of life.
 CREATE OR REPLACE FUNCTION heliograph._still_active(of_queue text, who text)
-RETURNS void LANGUAGE sql AS $$
-    UPDATE heliograph.queue
-    SET active_until = heliograph._instant() + (policy ->> 'lease')::float8
-    WHERE name = (
-        SELECT name FROM heliograph.queue
-        WHERE name = of_queue AND active = who FOR UPDATE SKIP LOCKED)
-$$;
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM heliograph.queue WHERE name = of_queue AND active = who FOR UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        UPDATE heliograph.queue
+        SET active_until = heliograph._instant() + (policy ->> 'lease')::float8
+        WHERE name = of_queue;
+    END IF;
+END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._fail_one(
     its_number bigint, its_token bigint, kind text, delay float8, why text
-) RETURNS text LANGUAGE plpgsql AS $$
+) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     message heliograph.queued;
     rules jsonb;
@@ -315,7 +324,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._fail(
     numbers bigint[], tokens bigint[], kinds text[], delays float8[], reasons text[]
-) RETURNS text[] LANGUAGE plpgsql AS $$
+) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     answers text[] := '{}';
     each record;
@@ -332,7 +342,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._renew(
     numbers bigint[], tokens bigint[], lasting float8[]
-) RETURNS text[] LANGUAGE plpgsql AS $$
+) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     answers text[] := '{}';
     each record;
@@ -359,7 +370,8 @@ END $$;
 
 -- These consumers are gone: what they have comes back.
 CREATE OR REPLACE FUNCTION heliograph._leave(consumers text[]) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     message heliograph.queued;
     each record;
@@ -392,7 +404,8 @@ CREATE OR REPLACE FUNCTION heliograph._take(
     properties bytea, first smallint, publisher text, enqueued_at float8, lease_until float8,
     acquisitions integer, failures integer, expires_at float8, dead_from text, dead_reason text,
     dead_at float8, next_in float8, clock float8, note text
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     of heliograph.queue;
@@ -488,7 +501,7 @@ END $$;
 -- be rolled back, of which nobody would tell.
 CREATE OR REPLACE FUNCTION heliograph._next_in(
     of_queue text, now float8, again float8, rate_next_in float8, count integer
-) RETURNS float8 LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE
     first_due float8;
 BEGIN
@@ -507,7 +520,7 @@ END $$;
 -- Everything whose time has come in a queue; seconds until there is more of that (NULL: never).
 CREATE OR REPLACE FUNCTION heliograph._let_time_pass(
     of_queue text, rules jsonb, now float8, most integer
-) RETURNS float8 LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE
     is_later boolean;
 BEGIN

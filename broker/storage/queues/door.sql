@@ -141,13 +141,16 @@ CREATE OR REPLACE FUNCTION heliograph.nack(
     id bigint, token bigint, delay float8 DEFAULT NULL, dead boolean DEFAULT false,
     reason text DEFAULT ''
 ) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT heliograph._fail_one(id, token, CASE WHEN dead THEN 'dead' ELSE 'nack' END, delay, reason)
+    SELECT heliograph._fail_one(
+        id, token, CASE WHEN dead THEN 'dead' ELSE 'nack' END,
+        CASE WHEN delay IS NOT NULL THEN least(greatest(delay, 0), 315360000) END, reason)
 $$;
 
 -- The same with an interval: nack(id, token, interval '1 minute').
 CREATE OR REPLACE FUNCTION heliograph.nack(id bigint, token bigint, delay interval) RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT heliograph._fail_one(id, token, 'nack', extract(epoch FROM delay)::float8, '')
+    SELECT heliograph._fail_one(
+        id, token, 'nack', least(greatest(extract(epoch FROM delay)::float8, 0), 315360000), '')
 $$;
 
 -- The lease ends `seconds` from now: "ok", "gone" or "lost".
@@ -184,12 +187,13 @@ BEGIN
     PERFORM heliograph._must_be_queue(queue);
     SELECT * INTO of FROM heliograph.queue AS q WHERE q.name = queue;
     topic := coalesce(topic, '$queue/' || queue);
-    IF payload IS NULL OR priority IS NULL OR priority NOT BETWEEN 0 AND 9 OR delay < 0 OR ttl <= 0
+    IF payload IS NULL OR priority IS NULL OR priority NOT BETWEEN 0 AND 9
+        OR delay NOT BETWEEN 0 AND 315360000 OR ttl <= 0 OR ttl > 315360000
     THEN
         RAISE EXCEPTION 'this message cannot be put into "%"', queue USING
             ERRCODE = 'invalid_parameter_value',
             HINT = 'It needs a payload (which may be empty), a priority of 0 to 9, a delay of 0 s '
-                'or more and a ttl of more than 0 s.';
+                'or more and a ttl of more than 0 s, both at most 10 years.';
     END IF;
     IF of.mode = 'draining' THEN
         RAISE EXCEPTION 'queue "%" is being drained and takes nothing in', queue USING

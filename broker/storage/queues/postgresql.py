@@ -32,16 +32,42 @@ class Call:
     """A function that takes an array for each column of an operation, after the first `skipped`."""
 
     text: str
+    kinds: tuple[str, ...]
     skipped: int = 0
 
     def __call__(self, connection: Connection, rows: list[Row]) -> Any:
-        columns = list(map(list, zip(*rows, strict=True)))[self.skipped :]
-        return fetch(connection, self.text, tuple(columns))[0][0]
+        columns = list(zip(*rows, strict=True))[self.skipped :]
+        values = [array(each, kind) for each, kind in zip(columns, self.kinds, strict=True)]
+        return fetch(connection, self.text, tuple(values))[0][0]
 
 
 def call(function: str, *types: str, skipped: int = 0) -> Call:
     arrays = ", ".join(f"%s::{each}[]" for each in types)
-    return Call(f"SELECT {SCHEMA}.{function}({arrays})", skipped)
+    return Call(f"SELECT {SCHEMA}.{function}({arrays})", types, skipped)
+
+
+def array(column: Row, kind: str) -> str | None:
+    """As PostgreSQL writes arrays; None for one of NULLs. The driver's own way costs four times as
+    much.
+    """
+    if column.count(None) == len(column):
+        return None
+    element = ELEMENTS.get(kind, str)
+    return "{" + ",".join(["NULL" if each is None else element(each) for each in column]) + "}"
+
+
+def text_element(value: str) -> str:
+    if value.isalnum():
+        return f'"{value}"'
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def bytes_element(value: bytes) -> str:
+    return f'"\\\\x{value.hex()}"'
+
+
+ELEMENTS: dict[str, Callable[[Any], str]] = {"text": text_element, "bytea": bytes_element}
 
 
 CONTENT = call("_content", "bytea", "bigint", skipped=1)

@@ -10,9 +10,12 @@ CREATE OR REPLACE FUNCTION heliograph._instant() RETURNS float8 LANGUAGE sql VOL
     SELECT extract(epoch FROM clock_timestamp())::float8
 $$;
 
-CREATE OR REPLACE FUNCTION heliograph._wake(queue text) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_notify('heliograph_queue', queue)
-$$;
+-- What is called often is PL/pgSQL: it keeps its plans, SQL functions are planned for each call.
+
+CREATE OR REPLACE FUNCTION heliograph._wake(queue text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('heliograph_queue', queue);
+END $$;
 
 -- What has happened by itself, for whoever runs this batch; forgotten when it ends.
 CREATE OR REPLACE FUNCTION heliograph._tell(queue text, what text, count bigint) RETURNS void
@@ -28,11 +31,17 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._count(queue text, messages bigint, bytes bigint)
-RETURNS void LANGUAGE sql AS $$
-    INSERT INTO heliograph.queue_counter AS c VALUES (queue, pg_backend_pid(), messages, bytes)
-    ON CONFLICT (queue, slot) DO UPDATE
-        SET messages = c.messages + excluded.messages, bytes = c.bytes + excluded.bytes
-$$;
+RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE heliograph.queue_counter c
+    SET messages = c.messages + _count.messages, bytes = c.bytes + _count.bytes
+    WHERE c.queue = _count.queue AND c.slot = pg_backend_pid();
+    IF NOT FOUND THEN
+        INSERT INTO heliograph.queue_counter
+        VALUES (_count.queue, pg_backend_pid(), _count.messages, _count.bytes);
+    END IF;
+END $$;
 
 -- The counters of server processes that are no more become ours.
 CREATE OR REPLACE FUNCTION heliograph._gather_counters() RETURNS void LANGUAGE plpgsql AS $$
@@ -51,10 +60,11 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._totals(
     of_queue text, OUT messages bigint, OUT bytes bigint
-) LANGUAGE sql STABLE AS $$
-    SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint
-    FROM heliograph.queue_counter WHERE queue = of_queue
-$$;
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT coalesce(sum(c.messages), 0)::bigint, coalesce(sum(c.bytes), 0)::bigint
+    INTO messages, bytes FROM heliograph.queue_counter c WHERE c.queue = of_queue;
+END $$;
 
 -- One use of payloads that lie apart has ended.
 CREATE OR REPLACE FUNCTION heliograph._end_uses(of_queue text, contents bigint[]) RETURNS void
