@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import make_url
 
 from broker.storage.files import free_name, switch, sync, waiting_restore
-from broker.storage.tables import REVISION, metadata
+from broker.storage.tables import QUEUE_SCHEMA, REVISION, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +187,7 @@ def lock(path: Path) -> Iterator[bool]:
 def postgresql_backup(url: str, file: Path) -> str:
     """The command that backs our tables up; without the password."""
     tables = " ".join(f"--table={name}" for name in table_names())
+    tables += f' --table="{QUEUE_SCHEMA}.*"'  # its functions are made again at the start
     return f'pg_dump --format=custom {tables} --file="{file}" "{without_password(url)}"'
 
 

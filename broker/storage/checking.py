@@ -9,18 +9,26 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import create_engine, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from broker.storage import opening
-from broker.storage.tables import member, message, meta, metadata, retained
+from broker.storage.tables import (
+    QUEUE_SCHEMA,
+    all_tables,
+    member,
+    message,
+    meta,
+    metadata,
+    retained,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
 MOST_FINDINGS = 20  # of the database's own check
 MOST_WAITING = 10
@@ -86,6 +94,40 @@ INVARIANTS = (
     ),
 )
 
+# The same of queues, whose tables may lie in a schema of their own.
+QUEUE_INVARIANTS = (
+    (
+        "messages in queues have lost their payload",
+        "SELECT count(*) FROM {0}queued WHERE content NOT IN (SELECT id FROM {0}queue_payload)",
+    ),
+    (
+        "messages in queues belong to a queue that is not there",
+        "SELECT count(*) FROM {0}queued WHERE queue NOT IN (SELECT name FROM {0}queue)",
+    ),
+    (
+        "messages in queues wait behind nothing",
+        (
+            "SELECT count(*) FROM {0}queued AS one WHERE state = 2 AND NOT EXISTS"
+            " (SELECT 1 FROM {0}queued AS head WHERE head.queue = one.queue AND head.key = one.key"
+            " AND head.state <> 2)"
+        ),
+    ),
+    (
+        "leases of messages in queues have no token",
+        "SELECT count(*) FROM {0}queued WHERE state = 1 AND token IS NULL",
+    ),
+    (
+        "sums of queues are wrong",
+        (
+            "SELECT count(*) FROM (SELECT queue, sum(messages) AS messages, sum(bytes) AS bytes"
+            " FROM {0}queue_counter GROUP BY queue) AS said LEFT JOIN (SELECT queue, count(*) AS"
+            " messages, sum(size) AS bytes FROM {0}queued GROUP BY queue) AS counted"
+            " ON said.queue = counted.queue WHERE said.messages <> coalesce(counted.messages, 0)"
+            " OR said.bytes <> coalesce(counted.bytes, 0)"
+        ),
+    ),
+)
+
 
 @contextmanager
 def looking_at(url: str, path: Path) -> Iterator[Connection]:
@@ -115,7 +157,8 @@ def stats(connection: Connection, path: Path) -> dict[str, Any]:
         "database": _name(connection),
         "position": connection.execute(select(meta.c.position)).scalar(),
         "bytes": _sizes(connection, path),
-        "rows": {name: _count(connection, table) for name, table in metadata.tables.items()},
+        "rows": {table.name: _count(connection, table) for table in tables_in(connection)},
+        "queues": queues(connection) if has_queues(connection) else [],
         "message_bytes": _sum(connection, message.c.size),
         "retained_bytes": _sum(connection, retained.c.size),
         "most_waiting": most_waiting(connection),
@@ -132,6 +175,26 @@ def most_waiting(connection: Connection) -> list[dict[str, Any]]:
         {"client_id": row[1], "messages": row[-2], "bytes": row[-1]}
         for row in sessions[:MOST_WAITING]
         if row[-2]
+    ]
+
+
+def tables_in(connection: Connection) -> list[Table]:
+    """Those beside each other."""
+    old = list(metadata.tables.values())
+    return all_tables(connection.dialect) if has_queues(connection) else old
+
+
+def queues(connection: Connection) -> list[dict[str, Any]]:
+    """Every queue, by its name."""
+    schema = _schema(connection)
+    found = connection.exec_driver_sql(
+        "SELECT name, mode, coalesce(sum(messages), 0), coalesce(sum(bytes), 0)"  # noqa: S608 - our own names
+        f" FROM {schema}queue LEFT JOIN {schema}queue_counter ON queue = name"
+        " GROUP BY name, mode ORDER BY name"
+    )
+    return [
+        {"name": name, "mode": mode, "messages": int(messages), "bytes": int(size)}
+        for name, mode, messages, size in found
     ]
 
 
@@ -154,6 +217,20 @@ def _check_rows(connection: Connection) -> Iterator[str]:
         count = connection.execute(text(statement)).scalar()
         if count:
             yield f"{count} {sentence}"
+    for sentence, statement in QUEUE_INVARIANTS if has_queues(connection) else ():
+        count = connection.execute(text(statement.format(_schema(connection)))).scalar()
+        if count:
+            yield f"{count} {sentence}"
+
+
+def has_queues(connection: Connection) -> bool:
+    """Not in a store that was written before there were any."""
+    schema = None if connection.dialect.name == "sqlite" else QUEUE_SCHEMA
+    return bool(inspect(connection).has_table("queued", schema=schema))
+
+
+def _schema(connection: Connection) -> str:
+    return "" if connection.dialect.name == "sqlite" else f"{QUEUE_SCHEMA}."
 
 
 def _name(connection: Connection) -> str:

@@ -19,7 +19,7 @@ FILE_HEADER = 100  # bytes in front of the first page's own header
 FREELIST = 32  # where the file header has its first page and its count
 LEAF_OF_INDEX, LEAF_OF_TABLE, INSIDE_OF_INDEX = 0x0A, 0x0D, 0x02
 CELLS_BEGIN = {LEAF_OF_INDEX: 8, LEAF_OF_TABLE: 8, INSIDE_OF_INDEX: 12}  # size of the page's header
-MOST_COLUMNS = 16
+MOST_COLUMNS = 24
 LONGEST_RECORD = 2**31
 # serial type -> the struct of a number of that size; 3 and 5 have none
 NUMBERS = {1: ">b", 2: ">h", 4: ">i", 6: ">q", 7: ">d"}

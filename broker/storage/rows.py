@@ -16,6 +16,8 @@ LARGEST = 2**62  # of our own numbers: leaves room above for all that are still 
 LONGEST_TEXT = 65_535  # bytes of an MQTT string
 LARGEST_UINT32 = 0xFFFF_FFFF
 
+LARGEST_INT64 = 2**63 - 1
+
 # column -> the lowest and the highest whole number
 RANGES: Mapping[str, tuple[int, int]] = {
     "packet_id": (1, 65_535),
@@ -29,10 +31,28 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "expiry_interval": (0, LARGEST_UINT32),
     "delay": (0, LARGEST_UINT32),
     "size": (0, LARGEST_UINT32),
+    "rank": (0, 9),
+    "acquisitions": (0, LARGEST_UINT32),
+    "failures": (0, LARGEST_UINT32),
+    "token": (1, LARGEST_INT64),
+    "slot": (0, 0),
+}
+# Where a column of that name means something else.
+RANGES_OF: Mapping[tuple[str, str], tuple[int, int]] = {
+    ("inflight", "state"): (0, 2),
+    ("inflight", "number"): (-LARGEST, LARGEST),  # below zero: the number of one out of a queue
+    ("queued", "state"): (0, 3),
 }
 ANY_RANGE = (0, LARGEST)
-INSTANTS = frozenset({"expires_at", "due_at", "store_time", "wall_time"})
+INSTANTS = frozenset(
+    {
+        *("expires_at", "due_at", "store_time", "wall_time", "due", "enqueued_at", "dead_at"),
+        *("active_until", "tokens", "tokens_at", "until"),
+    }
+)
 BLOBS = frozenset({"payload", "properties"})
+ANY_TEXT = re.compile(r"[^\0]*")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,160}")
 TEXTS: Mapping[str, re.Pattern[str]] = {
     "client_id": re.compile(r"[^\0]*"),
     "username": re.compile(r"[^\0]*"),
@@ -40,6 +60,18 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
     "share_name": re.compile(r"[^\0/+#]*"),
     "topic": re.compile(r"[^\0+#]+"),
     "filter": re.compile(r"[^\0]+"),
+    "queue": QUEUE_NAME,
+    "name": QUEUE_NAME,
+    "dead_from": QUEUE_NAME,
+    "dead_reason": ANY_TEXT,
+    "dedup_id": ANY_TEXT,
+    "key": ANY_TEXT,
+    "consumer": ANY_TEXT,
+    "active": ANY_TEXT,
+    "policy": re.compile(r"\{[^\0]*\}"),
+    "bindings": re.compile(r"\[[^\0]*\]"),
+    "origin": re.compile("config|client"),
+    "mode": re.compile("running|paused|draining"),
     "identifiers": re.compile(r"(\d{1,9}(,\d{1,9})*)?"),
 }
 
@@ -69,18 +101,18 @@ def checks_of(table: Table) -> tuple[Check, ...]:
 
 
 def _check_of(column: Column[Any]) -> Check:
-    check = _check_by_name(column.name)
+    check = _check_by_name(column.table.name, column.name)
     return _or_null(check) if column.nullable else check
 
 
-def _check_by_name(name: str) -> Check:
+def _check_by_name(table: str, name: str) -> Check:
     if name in TEXTS:
         return _text(TEXTS[name])
     if name in BLOBS:
         return _blob
     if name in INSTANTS:
         return _instant
-    return _whole(*RANGES.get(name, ANY_RANGE))
+    return _whole(*RANGES_OF.get((table, name), RANGES.get(name, ANY_RANGE)))
 
 
 def _or_null(check: Check) -> Check:

@@ -20,12 +20,13 @@ from typing import Any
 
 from sqlalchemy import Integer, Table, create_engine
 
+from broker.queues.policy import QueuePolicy
 from broker.storage.damaged import DamagedTable, Row, Source, connect
 from broker.storage.files import free_name, switch, sync
 from broker.storage.opening import create_schema
 from broker.storage.pages import PAGE_SIZE, Cell, Pages
 from broker.storage.rows import Text, checks_of, good_row
-from broker.storage.tables import metadata
+from broker.storage.tables import metadata, queue_metadata
 
 CHUNK = 500  # rows inserted at a time
 HEADER_MAGIC = b"SQLite format 3\0"
@@ -36,6 +37,8 @@ PAGE_COUNT = slice(28, 32)
 FREELIST = slice(32, 40)  # its first page, and how many
 FILE_HEADER = 100
 
+TABLES: dict[str, Table] = {**metadata.tables, **queue_metadata.tables}
+DERIVED = frozenset({"queue_counter"})  # made again from the others
 WHAT = {  # table -> what people call its rows
     "meta": "the counters of the store",
     "session": "sessions",
@@ -46,6 +49,10 @@ WHAT = {  # table -> what people call its rows
     "received": "QoS 2 packet ids taken over",
     "retained": "retained messages",
     "will": "wills",
+    "queued": "messages in queues",
+    "queue_payload": "payloads of messages in queues",
+    "queue": "settings of queues",
+    "queue_seen": "ids of messages that queues have had",
 }
 # not found page by page: two numbers in a row are also what several indexes hold
 INDISTINCT = frozenset({"received"})
@@ -59,11 +66,43 @@ STRAYS = (
     "DELETE FROM message WHERE audience NOT IN (SELECT audience FROM member)",
     "DELETE FROM inflight WHERE state = 0 AND number NOT IN (SELECT number FROM message)",
     "DELETE FROM message WHERE audience IS NULL AND number NOT IN (SELECT number FROM inflight)",
+    "DELETE FROM queued WHERE content NOT IN (SELECT id FROM queue_payload)",
+    "DELETE FROM inflight WHERE state = 2 AND -number NOT IN (SELECT number FROM queued)",
+    (
+        "DELETE FROM queue_payload WHERE id NOT IN"
+        " (SELECT content FROM queued WHERE content IS NOT NULL)"
+    ),
+)
+# What is said of queues more than once, and who waits for whom.
+QUEUES_PUT_RIGHT = (
+    *(
+        "INSERT OR IGNORE INTO queue (name, policy, origin, bindings, mode)"  # noqa: S608 - our own words
+        f" SELECT DISTINCT queue, '{policy}', 'client', '[]', 'running' FROM queued WHERE {which}"
+        for policy, which in (
+            (QueuePolicy.for_dead_letters(QueuePolicy()).to_json(), "queue LIKE '%.dlq'"),
+            (QueuePolicy().to_json(), "true"),
+        )
+    ),
+    "UPDATE queue_payload SET uses = (SELECT count(*) FROM queued WHERE content = id)",
+    "DELETE FROM queue_counter",
+    "INSERT INTO queue_counter SELECT queue, 0, count(*), sum(size) FROM queued GROUP BY queue",
+    # nobody holds it without an end who does not have it in flight
+    (
+        "UPDATE queued SET state = 0, token = NULL, consumer = NULL WHERE state = 1 AND due IS NULL"
+        " AND number NOT IN (SELECT -number FROM inflight WHERE state = 2)"
+    ),
+    (
+        "UPDATE queued SET state = 0, due = NULL WHERE state = 2 AND (key IS NULL OR (NOT EXISTS"
+        " (SELECT 1 FROM queued AS head WHERE head.queue = queued.queue AND head.key = queued.key"
+        " AND head.state <> 2) AND number = (SELECT min(number) FROM queued AS head"
+        " WHERE head.queue = queued.queue AND head.key = queued.key)))"
+    ),
 )
 # Above everything seen, so that no number is given twice.
 COUNTERS = """
     UPDATE meta SET clean = 1, next_number = max(next_number,
         (SELECT 1 + coalesce(max(number), 0) FROM message),
+        (SELECT 1 + coalesce(max(number), 0) FROM queued),
         (SELECT 1 + coalesce(max(number), 0) FROM inflight),
         (SELECT 1 + coalesce(max(cursor), 0) FROM session)),
     next_session = max(next_session,
@@ -107,7 +146,7 @@ def count_rows(connection: sqlite3.Connection) -> dict[str, int]:
     """How many rows each table has."""
     return {
         name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - our own names
-        for name in metadata.tables
+        for name in TABLES
     }
 
 
@@ -169,7 +208,7 @@ class Target:
         self.connection = connection
         self.wrong = 0
         self.strays = 0
-        self.checks = {name: checks_of(table) for name, table in metadata.tables.items()}
+        self.checks = {name: checks_of(table) for name, table in TABLES.items()}
 
     def add(self, name: str, rows: Iterable[Row]) -> None:
         """Add what is good of rows read by column."""
@@ -188,6 +227,8 @@ class Target:
         self.connection.execute(COUNTERS)
         for statement in STRAYS:
             self.strays += self.connection.execute(statement).rowcount
+        for statement in QUEUES_PUT_RIGHT:
+            self.connection.execute(statement)
 
     def _insert(self, name: str, rows: Iterator[Row]) -> None:
         places = ", ".join("?" * len(self.checks[name]))
@@ -272,10 +313,10 @@ class DamagedFile:
         try:
             connection = connect(str(self._copy))
         except sqlite3.Error:
-            return set(metadata.tables)
+            return set(TABLES) - DERIVED
         doubtful: set[str] = set()
         with closing(connection):
-            for name, table in metadata.tables.items():
+            for name, table in readable():
                 reader = DamagedTable(connection, source_of(table))
                 target.add(name, reader.rows())
                 if reader.errors:
@@ -294,13 +335,18 @@ class DamagedFile:
     def _read_pages(self, target: Target) -> None:
         pages = Pages(self._copy)
         try:
-            shapes = [Shape(t, target) for n, t in metadata.tables.items() if n not in INDISTINCT]
+            shapes = [Shape(t, target) for n, t in readable() if n not in INDISTINCT]
             cells = pages.cells()
             while chunk := list(islice(cells, CHUNK)):
                 for shape in shapes:
                     target.add_found(shape.name, filter(None, map(shape.row, chunk)))
         finally:
             pages.close()
+
+
+def readable() -> list[tuple[str, Table]]:
+    """What is to be read, by name."""
+    return [(name, table) for name, table in TABLES.items() if name not in DERIVED]
 
 
 class Shape:

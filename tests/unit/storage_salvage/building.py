@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SESSIONS = 300
 AUDIENCES = 100
 MESSAGES = 900
+QUEUED = 600
+QUEUES = 30
 PAGE = 4096
 NEXT_NUMBER = 5_000
 TABLES = (
@@ -27,6 +29,11 @@ TABLES = (
     "received",
     "retained",
     "will",
+    "queued",
+    "queue_payload",
+    "queue",
+    "queue_counter",
+    "queue_seen",
 )
 Row = tuple[object, ...]
 
@@ -66,6 +73,13 @@ def contents() -> dict[str, Iterator[Row]]:
         "received": received(),
         "retained": retained(),
         "will": wills(),
+        "queued": queued(),
+        "queue_payload": ((i, 2, b"shared" * 200) for i in range(1, QUEUED + 1, 10)),
+        "queue": queues(),
+        "queue_counter": (
+            (f"work-{i}", 0, QUEUED // QUEUES, 150 * (QUEUED // QUEUES)) for i in range(QUEUES)
+        ),
+        "queue_seen": ((f"work-{i % QUEUES}", f"id-{i:05}", 1e6 + i) for i in range(QUEUED)),
     }
 
 
@@ -120,6 +134,31 @@ def wills() -> Iterator[Row]:
     for i in range(1, SESSIONS + 1):
         due = None if i % 2 else 2000.0 + i
         yield f"sensor-{i:05}-é", None, "wills/x", b"gone" * 30, 1, i % 2, b"", 30, due
+
+
+def queued() -> Iterator[Row]:
+    """Every tenth pair shares a payload; some are leased, delayed, dead."""
+    for i in range(1, QUEUED + 1):
+        content = i // 10 * 10 + 1 if i % 10 in (1, 2) else None
+        lease = (1, 5000.5 + i, None, 2**61 + i, "worker", 1) if i % 7 == 0 else None
+        stands = lease or ((3, 6000.25, None, None, None, 2) if i % 7 == 1 else READY)
+        state, due, key, token, consumer, acquisitions = stands
+        dead = ("work-1", "failures", 99.5) if i % 50 == 0 else (None, None, None)
+        lives = (acquisitions, i % 3, 1000.5, None if i % 4 else 1e9, *dead)
+        said = (f"plant/line-{i % 7}/t", 0x32, f"p-{i}", 150, content, b"\x01")
+        own = None if content else payload(i)
+        place = (i, f"work-{i % QUEUES}", state, 5, due, key, token, consumer)
+        yield (*place, *lives, *said, own)
+
+
+READY = (0, None, "line-1", None, None, 0)
+
+
+def queues() -> Iterator[Row]:
+    for i in range(QUEUES):
+        active = ("worker", 99.5) if i % 2 else (None, None)
+        policy = '{"max_failures": 7}'
+        yield f"work-{i}", policy, "client", "[]", "paused", *active, None, None
 
 
 def rows_of(path: Path) -> dict[str, set[Row]]:

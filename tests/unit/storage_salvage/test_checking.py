@@ -49,6 +49,11 @@ def test_a_good_store_has_no_problems(path: Path) -> None:
         ("DELETE FROM inflight WHERE number = 12", "1 messages of one session are not under way"),
         ("UPDATE received SET packet_id = 65536 WHERE packet_id = 3", "1 packet ids are out"),
         ("DELETE FROM meta", "1 rows of counters are missing"),
+        ("DELETE FROM queue WHERE name = 'work-7'", "20 messages in queues belong to a queue"),
+        ("DELETE FROM queue_payload WHERE id = 11", "2 messages in queues have lost"),
+        ("UPDATE queued SET state = 2, key = 'x' WHERE number = 3", "1 messages in queues wait"),
+        ("UPDATE queued SET token = NULL WHERE number = 7", "1 leases of messages in queues"),
+        ("DELETE FROM queued WHERE number = 3", "1 sums of queues are wrong"),
         ("UPDATE meta SET next_number = 900", "1 counters (next_number) are not above"),
         ("UPDATE meta SET next_session = 300", "1 counters (next_session) are not above"),
         ("UPDATE meta SET next_audience = 100", "1 counters (next_audience) are not above"),
@@ -77,6 +82,13 @@ def test_the_figures_are_those_of_the_rows(path: Path) -> None:
     assert seen["retained_bytes"] == 180 * len(rows["retained"])
     assert seen["bytes"]["file"] == path.stat().st_size
     assert seen["oldest_message"]["number"] == 1
+    assert len(seen["queues"]) == len(rows["queue"])
+    assert seen["queues"][0] == {
+        "name": "work-0",
+        "mode": "paused",
+        "messages": 20,
+        "bytes": 3_000,
+    }
 
 
 def test_the_sessions_with_most_waiting_are_named_with_what_waits(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker.queues.policy import QueuePolicy
 from broker.storage.salvage import Salvaged, make_fresh, salvage
 from tests.unit.storage_salvage.building import (
     NEXT_NUMBER,
@@ -27,6 +28,7 @@ from tests.unit.storage_salvage.building import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OF_QUEUES = {"queued", "queue_payload", "queue_counter"}
 STAMP = "20260102T030405Z"
 INVARIANTS = (
     "SELECT * FROM subscription WHERE session NOT IN (SELECT id FROM session)",
@@ -246,6 +248,51 @@ def test_parts_that_changed_places_leave_a_store_that_hangs_together(
         a, b = chance.randrange(len(pages)), chance.randrange(len(pages))
         pages[a] = chance.choice((pages[b], bytes(PAGE), chance.randbytes(PAGE)))
     salvaged(path, b"".join(pages))
+
+
+def test_a_lost_page_of_queues_costs_what_is_in_it(sample: Sample, path: Path) -> None:
+    for page in sample.pages_of("queued")[1::5]:
+        result = salvaged(path, sample.without(page))
+        lost = lost_rows(sample, path)
+        assert 0 < lost["queued"] <= 40
+        assert lost["queue_payload"] <= lost["queued"]
+        assert not any(lost[table] for table in set(TABLES) - OF_QUEUES - {"meta"})
+        assert any(line.startswith("messages in queues could not all") for line in result.lost)
+
+
+def test_queues_hang_together_after_a_loss(path: Path) -> None:
+    """Sums are right, nobody holds what he does not know of, every line has a head."""
+    make_fresh(path)
+    row = (
+        "INSERT INTO queued VALUES (?, 'x.dlq', ?, 5, ?, ?, 7, NULL, 1, 0, 1.0, NULL, NULL, NULL,"
+        " NULL, 't', 50, 'p', 104, ?, x'', x'00')"
+    )
+    held = "SELECT number, queue, state, token FROM queued ORDER BY number"
+    with closing(sqlite3.connect(path)) as connection:
+        rows = [
+            (1, 1, None, None, None),
+            (2, 2, None, "k", None),
+            (3, 2, None, "k", None),
+            (4, 0, None, None, 77),
+            (5, 1, 9.5, None, None),
+        ]
+        connection.executemany(row, rows)
+        connection.execute("INSERT INTO queue_payload VALUES (78, 3, x'00')")
+        connection.commit()
+    salvage(path, STAMP)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(held).fetchall() == [
+            (1, "x.dlq", 0, None),
+            (2, "x.dlq", 0, 7),
+            (3, "x.dlq", 2, 7),
+            (5, "x.dlq", 1, 7),
+        ]
+        assert connection.execute("SELECT * FROM queue_counter").fetchall() == [
+            ("x.dlq", 0, 4, 416)
+        ]
+        ((name, policy),) = connection.execute("SELECT name, policy FROM queue").fetchall()
+        assert connection.execute("SELECT count(*) FROM queue_payload").fetchall() == [(0,)]
+    assert (name, QueuePolicy.from_json(policy).dead_letters) == ("x.dlq", False)
 
 
 # ---- the write-ahead log ----
