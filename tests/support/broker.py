@@ -23,7 +23,7 @@ from broker.connection.ports import Origin
 from broker.engine.durability import Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
-from broker.engine.ports import Authenticator, Authorizer, Durability
+from broker.engine.ports import Authenticator, Authorizer, Durability, Rules
 from broker.packets.decode import decode
 from broker.packets.encode import encode
 from broker.packets.properties import Properties
@@ -73,6 +73,7 @@ class MemoryBroker:
         relaxed_interval: float = 1.0,
         now: float = 1000.0,
         wall_time: float = 1_800_000_000.0,
+        rules: Rules | None = None,
         **policy: Any,
     ) -> None:
         self.now = now
@@ -86,6 +87,7 @@ class MemoryBroker:
             "methods": methods,
             "levels": levels,
             "relaxed_interval": relaxed_interval,
+            "rules": rules,
             **policy,
         }
         self.notices: list[Notice] = []
@@ -97,6 +99,7 @@ class MemoryBroker:
             authorizer,
             methods,
             self._durability(store, levels or Levels(), relaxed_interval),
+            rules,
         )
         self.engine.clock.now = self.now
         self.touched: list[MemoryClient] = []

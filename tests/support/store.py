@@ -12,9 +12,10 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from broker.topics.filters import matches
+from tests.support.memory_queues import MemoryQueues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from broker.engine.journal import Journal
     from broker.engine.ports import Operations, Row
@@ -35,11 +36,19 @@ SCANNED = 20  # retained topics looked at for one answer: few, so that tests see
 FIRST_META = (0, 1, 1, 1, 0.0, 0.0)
 
 
-class MemoryStore:
-    """The Store port over dictionaries: `tables[name][key]` is a row."""
+def is_for_queues(name: str) -> bool:
+    """Whether an operation or question is about queues."""
+    return name.startswith("queue_")
 
-    def __init__(self, instant: bool = False) -> None:
+
+class MemoryStore:
+    """The Store port over dictionaries: `tables[name][key]` is a row. `queues` are definitions:
+    (name, policy as JSON, bindings as JSON).
+    """
+
+    def __init__(self, instant: bool = False, queues: Iterable[Row] = ()) -> None:
         self.instant = instant
+        self.queues = MemoryQueues(queues) if queues else None
         self.tables: dict[str, dict[Any, Row]] = {name: {} for name in KEYS}
         self.meta: Row = FIRST_META
         self.waiting: deque[tuple[Callable[..., None], Row]] = deque()
@@ -78,7 +87,16 @@ class MemoryStore:
         found = MemoryStore(self.instant)
         found.tables = deepcopy(self.tables)
         found.meta = self.meta
+        found.queues = None if self.queues is None else self.queues.crash()
         return found
+
+    @property
+    def queued(self) -> MemoryQueues:
+        """The queues; made when they are first needed."""
+        if self.queues is None:
+            self.queues = MemoryQueues()
+            self.queues.opened()
+        return self.queues
 
     def opened(self, retained_window: int = 20_000) -> dict[str, Any]:
         """What a store process says when it is opened."""
@@ -99,6 +117,7 @@ class MemoryStore:
             "wills": list(self.tables["will"].values()),
             "alarms": [],
             "database": "memory",
+            **({} if self.queues is None else self.queues.opened()),
         }
 
     # -- batches ----------------------------------------------------------------------------------
@@ -109,11 +128,13 @@ class MemoryStore:
         for name, rows in operations:
             self.written[name] += len(rows)
             count += len(rows)
-            for row in rows:
+            for row in () if is_for_queues(name) else rows:
                 self._apply(name, row)
+        for_queues = [each for each in operations if is_for_queues(each[0])]
+        results, counts = self.queued.apply(for_queues) if for_queues else ([], [])
         self._check()
         if self.journal is not None:
-            self.journal.on_committed(position, 0.001, count)
+            self.journal.on_committed(position, 0.001, count, results, counts)
 
     def _apply(self, name: str, row: Row) -> None:
         special = getattr(self, f"_{name}", None)
@@ -174,7 +195,10 @@ class MemoryStore:
     # -- questions --------------------------------------------------------------------------------
 
     def _answer(self, name: str, arguments: Row, answer: Callable[[Any], None]) -> None:
-        answer(getattr(self, f"ask_{name}")(*arguments))
+        if is_for_queues(name):
+            answer(self.queued.answer(name, arguments))
+        else:
+            answer(getattr(self, f"ask_{name}")(*arguments))
 
     def ask_backlog(self, session: int, after: int, most: int, most_bytes: int) -> list[Row]:
         page: list[Row] = []
@@ -189,12 +213,15 @@ class MemoryStore:
     def ask_resume(self, session: int) -> dict[str, list[Any]]:
         rows = [row for row in self.tables["inflight"].values() if row[0] == session]
         inflight = []
+        lent: list[Row] = []
         for _, packet_id, number, first, state, _ in sorted(rows, key=lambda row: row[5]):
             message = self.tables["message"].get(number) if state == 0 else None
             fields = (None,) * 7 if message is None else message[1:SIZE]
             inflight.append((packet_id, first, state, number, *fields))
+            if state == 2:
+                lent += self.queued.lent(-number)
         received = sorted(key[1] for key in self.tables["received"] if key[0] == session)
-        return {"inflight": inflight, "received": received}
+        return {"inflight": inflight, "lent": lent, "received": received}
 
     def ask_retained(
         self, wanted: str, after: str, most: int, most_bytes: int, now: float
