@@ -15,6 +15,7 @@ import pytest
 from broker.storage.database import CannotOpen
 from tests.support.postgresql import PostgreSQL
 from tests.support.queues import QueueStore
+from tests.support.store_worker import StoreWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,7 +225,7 @@ def test_the_sessions_stay_out_of_some_schemas(url: str, schema: str) -> None:
 
 
 def test_a_role_called_heliograph_finds_its_sessions_again(server: PostgreSQL, url: str) -> None:
-    """Its search path begins with the schema of the queues, which is there since the first start."""
+    """Its search path begins with the schema of the queues, once that is there."""
     server.execute(
         "CREATE ROLE heliograph LOGIN; GRANT ALL ON SCHEMA public TO heliograph; "
         f"GRANT CREATE ON DATABASE {url.partition('///')[2].partition('?')[0]} TO heliograph",
@@ -291,6 +292,18 @@ def test_a_broker_hears_what_others_make_ready(server: PostgreSQL, url: str) -> 
         assert heard(first) == ["q"]
         server.execute("SELECT heliograph.enqueue('q', '3')", url)
         assert heard(second) == ["q"]
+
+
+def test_two_store_processes_work_on_one_queue(url: str) -> None:
+    row = (None, "q", 5, None, 0.0, None, None, "a/b", b"1", b"", 50, "p", 104, *(None,) * 4)
+    with StoreWorker(url=url, schema="one") as one, StoreWorker(url=url, schema="two") as two:
+        clock = ("queue_clock", [(0.0,)])
+        one.apply(clock, ("queue_put", [row]))
+        assert two.wait_for("wake") == (["q"],)
+        two.apply(clock, ("queue_lease", [(1, "q", "c", 1, 1000, 30.0, 77)]))
+        ((_, ((message,), _, _)),) = two.results
+        two.apply(clock, ("queue_ack", [(2, *message[:2])]))
+        assert (two.results, two.counts) == ([(2, "ok")], [("q", 0, 0)])
 
 
 def test_after_a_lost_connection_all_queues_are_looked_at(server: PostgreSQL, url: str) -> None:

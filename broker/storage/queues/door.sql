@@ -246,3 +246,6 @@ SELECT id, dead_from, dead_reason, dead_at, payload, topic, key, priority, prope
 FROM heliograph.messages WHERE dead_from IS NOT NULL;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA heliograph FROM PUBLIC;
+-- A view's functions are called by whoever reads it.
+GRANT EXECUTE ON FUNCTION heliograph._stats, heliograph._time, heliograph._read_properties,
+    heliograph._text, heliograph._word TO PUBLIC;

@@ -228,14 +228,18 @@ def test_a_role_with_the_rights_of_a_consumer_needs_no_more(queues, postgresql, 
     postgresql.execute(
         "CREATE ROLE worker LOGIN; GRANT USAGE ON SCHEMA heliograph TO worker;"
         "GRANT EXECUTE ON FUNCTION heliograph.lease, heliograph.ack, heliograph.renew,"
-        " heliograph.release TO worker;"
-        "GRANT EXECUTE ON FUNCTION heliograph.nack(bigint, bigint, float8, boolean, text),"
-        " heliograph.nack(bigint, bigint, interval) TO worker",
+        " heliograph.release, heliograph.enqueue,"
+        " heliograph.nack(bigint, bigint, float8, boolean, text),"
+        " heliograph.nack(bigint, bigint, interval) TO worker;"
+        "GRANT SELECT ON heliograph.queues, heliograph.messages, heliograph.dead_letters TO worker",
         url,
     )
     with psycopg.connect(url, user="worker", autocommit=True) as worker:
         lease = one(worker, LEASE)
+        assert one(worker, "SELECT id, properties FROM heliograph.messages") == (lease[0], {})
+        assert one(worker, "SELECT leased FROM heliograph.queues") == 1
         assert one(worker, ACK, *lease) == "ok"
+        assert one(worker, "SELECT heliograph.enqueue('jobs', 'x')") > lease[0]
         for forbidden in ("SELECT heliograph._purge('jobs')", "SELECT * FROM heliograph.queued"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 worker.execute(forbidden)
