@@ -369,6 +369,8 @@ async def test_cancelled_work_cancels_its_handlers_and_releases_their_messages()
         with pytest.raises(asyncio.CancelledError):
             await work
         assert len(cancelled) == 3
+        await settle()
+        assert world.states() == [READY] * 10
     assert world.states() == [READY] * 10
     assert [each.failures for each in world.queues.of("work")] == [0] * 10
 
