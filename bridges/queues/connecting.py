@@ -33,7 +33,7 @@ def _http(url: str, token: str | None) -> Backend:
     try:
         from bridges.queues.http_client import HTTPBackend  # noqa: PLC0415 - only when asked for
     except ModuleNotFoundError as error:
-        raise _missing(error, "http") from error
+        raise _missing(error, "aiohttp") from error
     return HTTPBackend(url, token)
 
 
@@ -41,7 +41,7 @@ def _postgresql(url: str, _token: str | None) -> Backend:
     try:
         from bridges.queues.postgresql_client import PostgreSQLBackend  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
-        raise _missing(error, "postgresql") from error
+        raise _missing(error, "heliograph[postgresql]") from error
     return PostgreSQLBackend(url)
 
 
@@ -51,10 +51,8 @@ def _sqlite(url: str, _token: str | None) -> Backend:
     return SQLiteBackend(unquote(url.partition("://")[2].removeprefix("/")))
 
 
-def _missing(error: ModuleNotFoundError, extra: str) -> QueueError:
-    return QueueError(
-        "unavailable", f'{error.name} is not installed: pip install "heliograph[{extra}]"'
-    )
+def _missing(error: ModuleNotFoundError, package: str) -> QueueError:
+    return QueueError("unavailable", f'{error.name} is not installed: pip install "{package}"')
 
 
 SCHEMES = {
