@@ -303,7 +303,7 @@ def test_control_topics_nack_reject_and_renew():
     assert ("work.dlq", b"b") in in_queue(broker)
     broker.pass_time(10)
     assert [each.payload for each in client.take_all(Publish)] == [b"a"]
-    broker.pass_time(60)
+    broker.pass_time(40)
     assert [each.payload for each in client.take_all(Publish)] == [b"a"]  # c is still leased
 
 
@@ -334,7 +334,7 @@ def test_nobody_can_answer_for_a_message_that_another_client_has():
 def test_what_is_no_queue_and_no_answer_is_refused(topic):
     broker = made()
     client = broker.connect("c")
-    client.publish(topic.replace("+", "a b"), b"x", 1)
+    client.publish(topic, b"x", 1)
     assert client.take(Puback).reason == ReasonCode.TOPIC_NAME_INVALID
     assert in_queue(broker) == []
 
