@@ -4,8 +4,7 @@ name there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Policy:
     """What one gateway allows and how patient it is."""
 
     gateway_id: int = 1
-    predefined: Mapping[int, str] = MappingProxyType({})  # topic names known to all devices
+    predefined: Mapping[int, str] = field(default_factory=dict)  # topic names known to all devices
     t_adv: int = 900  # 0: no ADVERTISE
     t_retry: float = 10.0
     n_retry: int = 4

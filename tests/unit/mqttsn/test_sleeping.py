@@ -1,0 +1,263 @@
+"""Sleeping devices (section 6.14), and what a restart of the gateway leaves of them."""
+
+import pytest
+
+from bridges.mqttsn.codes import Flags
+from bridges.mqttsn.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Regack,
+    Register,
+)
+from bridges.mqttsn.ports import Message, Stage, Will
+from bridges.mqttsn.states import State
+from tests.unit.mqttsn.world import ScriptedSession, World
+
+
+def asleep(duration: int = 600, clean: bool = False, **policy: object) -> World:
+    world = World(**policy)
+    world.join(clean=clean)
+    assert world.say(Disconnect(duration)) == [Disconnect()]
+    return world
+
+
+def pass_fence(session: ScriptedSession) -> None:
+    """The broker has nothing more."""
+    [(word, done)] = session.take()
+    assert word == "fence"
+    done()
+
+
+def test_nothing_is_sent_to_one_that_sleeps() -> None:
+    world = asleep()
+    world.session.receiver.on_publish(Message("ab", b"x", 1, msg_id=1))
+    assert world.hear() == []
+    assert world.device().state is State.ASLEEP
+
+
+def test_one_that_wakes_gets_what_waits_and_then_pingresp() -> None:
+    world = asleep()
+    session = world.session
+    session.receiver.on_publish(Message("ab", b"x", 1, msg_id=1))
+    [publish] = world.say(Pingreq("dev"))
+    assert isinstance(publish, Publish)
+    assert world.say(Puback(0x6162, 1, 0)) == []
+    assert session.take()[0] == ("puback", 1)
+    assert world.device().state is State.AWAKE
+
+
+def test_pingresp_waits_for_what_the_broker_still_has() -> None:
+    world = asleep()
+    session = world.session
+    assert world.say(Pingreq("dev")) == []
+    [(_, first)] = session.take()
+    session.receiver.on_publish(Message("ab", b"x"))
+    assert len(world.hear()) == 1
+    first()  # of before the message: it says nothing any more
+    assert world.hear() == []
+    pass_fence(session)
+    assert world.hear() == [Pingresp()]
+    assert world.device().state is State.ASLEEP
+
+
+def test_with_nothing_waiting_pingresp_comes_at_once() -> None:
+    world = asleep()
+    world.say(Pingreq("dev"))
+    pass_fence(world.session)
+    assert world.hear() == [Pingresp()]
+
+
+def test_a_pingreq_repeated_gets_its_pingresp_again() -> None:
+    world = asleep()
+    for _ in range(3):
+        world.say(Pingreq("dev"))
+        pass_fence(world.session)
+        assert world.hear() == [Pingresp()]
+
+
+def test_a_disconnect_repeated_gets_its_answer_again() -> None:
+    world = asleep()
+    assert world.say(Disconnect(600)) == [Disconnect()]
+    assert world.session.closed is None
+
+
+def test_qos_0_is_kept_as_the_last_value_of_each_topic() -> None:
+    world = asleep()
+    for n in range(10):
+        world.session.receiver.on_publish(Message("ab", b"%d" % n))
+    [publish] = world.say(Pingreq("dev"))
+    assert isinstance(publish, Publish)
+    assert publish.data == b"9"
+
+
+@pytest.mark.parametrize(("duration", "limit"), [(60, 90), (3600, 3960)])
+def test_one_that_oversleeps_is_lost_and_its_will_published(duration: int, limit: int) -> None:
+    world = asleep(duration)
+    session = world.session
+    world.pass_time(limit - 1)
+    assert session.closed is None
+    world.pass_time(2)
+    assert session.closed is True
+    assert world.notebook.read("dev").stage is Stage.AWAY
+
+
+def test_one_that_wakes_in_time_sleeps_on() -> None:
+    world = asleep(100)
+    for _ in range(20):
+        world.pass_time(100)
+        world.say(Pingreq("dev"))
+        pass_fence(world.session)
+        assert world.hear() == [Pingresp()]
+
+
+def test_one_that_does_not_answer_is_taken_to_sleep_again() -> None:
+    world = asleep(600, n_retry=1)
+    world.session.receiver.on_publish(Message("ab", b"x", 1, msg_id=1))
+    world.say(Pingreq("dev"))
+    world.pass_time(10)
+    world.hear()
+    world.pass_time(10)
+    assert world.device().state is State.ASLEEP
+    assert world.session.closed is None
+    [publish] = world.say(Pingreq("dev"))
+    assert isinstance(publish, Publish)
+    assert publish.flags.dup
+
+
+def test_one_pingreq_fetches_so_many_messages() -> None:
+    world = asleep(collect_most=3)
+    for n in range(1, 6):
+        world.session.receiver.on_publish(Message("ab", b"x", 1, msg_id=n))
+    world.say(Pingreq("dev"))
+    world.say(Puback(0x6162, 1, 0))
+    world.say(Puback(0x6162, 2, 0))
+    assert world.say(Puback(0x6162, 3, 0)) == [Pingresp()]
+    assert len(world.say(Pingreq("dev"))) == 1
+
+
+def test_a_connect_ends_the_sleep_and_ids_are_still_known() -> None:
+    world = World()
+    world.join(clean=False)
+    world.say(Register(0, 1, "a/b"), Disconnect(600))
+    world.session.receiver.on_publish(Message("a/b", b"x"))
+    assert world.say(Connect(Flags(), 60, "dev")) == [
+        Connack(0),
+        Publish(Flags(), 1, 0, b"x"),
+    ]
+    assert len(world.broker.sessions) == 1
+
+
+def test_one_that_sleeps_may_publish() -> None:
+    world = asleep()
+    world.say(Publish(Flags(qos=1, topic_id_type=2), 0x6162, 7, b"x"))
+    world.session.receiver.on_puback(7, 0)
+    assert world.hear() == [Puback(0x6162, 7, 0)]
+    assert world.device().state is State.ASLEEP
+
+
+def test_a_disconnect_of_zero_seconds_is_the_end() -> None:
+    world = World()
+    session = world.join()
+    assert world.say(Disconnect(0)) == [Disconnect()]
+    assert session.closed is False
+
+
+# -- after a restart ------------------------------------------------------------------------------
+
+
+def restarted(world: World) -> World:
+    """Another gateway with the same notebook."""
+    after = World(notebook=world.notebook)
+    after.gateway.resume(after.now)
+    return after
+
+
+def test_a_sleeping_device_does_not_notice_a_restart() -> None:
+    world = asleep(600)
+    after = restarted(world)
+    assert not after.session.opening.clean_session
+    after.session.receiver.on_opened(True)
+    after.session.receiver.on_publish(Message("ab", b"x", 1, msg_id=1))
+    assert after.hear() == []
+    assert len(after.say(Pingreq("dev"))) == 1
+    after.pass_time(659)
+    assert after.session.closed is None
+    after.pass_time(2)
+    assert after.session.closed is True
+
+
+def test_an_active_device_and_its_ids_survive_a_restart() -> None:
+    world = World()
+    world.join(clean=False, keep_alive=100)
+    world.say(Register(0, 1, "a/b"))
+    after = restarted(world)
+    after.session.receiver.on_opened(True)
+    assert after.say(Publish(Flags(qos=1), 1, 7, b"x")) == []
+    assert after.session.take() == [("publish", Message("a/b", b"x", 1, msg_id=7))]
+    after.session.receiver.on_publish(Message("a/b", b"y"))
+    assert after.hear() == [Publish(Flags(), 1, 0, b"y")]
+    after.pass_time(111)
+    assert after.session.closed is True
+
+
+def test_a_will_survives_a_restart() -> None:
+    world = World()
+    world.notebook.write(world_note := _note_with_will(world))
+    after = restarted(world)
+    assert after.session.opening.will == world_note.will
+
+
+def test_a_device_whose_session_the_broker_has_lost_is_told() -> None:
+    world = World()
+    world.join(clean=False)
+    after = restarted(world)
+    after.session.receiver.on_opened(False)
+    assert after.hear() == [Disconnect()]
+    assert after.device() is None
+
+
+def test_clean_sessions_and_those_that_are_away_are_not_resumed() -> None:
+    world = World()
+    world.join("clean", peer="1")
+    world.join("away", peer="2", clean=False)
+    world.say(Disconnect(), peer="2")
+    after = restarted(world)
+    assert after.broker.sessions == []
+    assert [note.client_id for note in world.notebook.notes()] == ["away"]
+
+
+def test_registrations_of_a_durable_session_outlive_the_connection() -> None:
+    world = World()
+    world.join(clean=False)
+    world.say(Register(0, 1, "a/b"), Disconnect())
+    after = restarted(world)
+    after.join(clean=False)
+    assert after.say(Register(0, 1, "a/c"), Register(0, 2, "a/b")) == [
+        Regack(2, 1, 0),
+        Regack(1, 2, 0),
+    ]
+    after.say(Disconnect())
+    after.join(clean=True)
+    assert after.say(Register(0, 1, "a/x")) == [Regack(1, 1, 0)]
+
+
+def test_a_connect_that_the_broker_refuses_leaves_the_notes_alone() -> None:
+    world = World()
+    world.join(clean=False)
+    world.say(Register(0, 1, "a/b"), Disconnect())
+    world.say(Connect(Flags(clean_session=True), 60, "dev"), peer="2")
+    world.session.receiver.on_refused(0x87)
+    assert world.notebook.topics("dev") == {1: "a/b"}
+    assert world.notebook.read("dev").stage is Stage.AWAY
+
+
+def _note_with_will(world: World) -> object:
+    from dataclasses import replace
+
+    world.join(clean=False)
+    return replace(world.notebook.read("dev"), will=Will("w", b"x"))
