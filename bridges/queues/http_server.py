@@ -131,7 +131,7 @@ class HttpServer:
             self._socket = await loop.create_server(self._connection, host, port, ssl=context)
         except OSError as error:
             await self._runner.cleanup()
-            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error
+            reason = os.strerror(error.errno or 0) if (error.errno or 0) > 0 else error
             raise OSError(
                 f"http.listen: cannot listen on {settings.listen}: {reason}; "
                 "choose another address or port, or stop what listens there"

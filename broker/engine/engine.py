@@ -241,6 +241,7 @@ class Engine:
             self.traffic,
             Bindings(rules),
             policy.max_queues,
+            policy.broker_name,
         )
         return QueueClients(journal.queues, self.clock, self.traffic, policy.create_queues)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from broker.engine.queueing import RULES
 from broker.packets.publication import Publication
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Forwarder:
         clock: Clock,
         deadlines: Deadlines,
     ) -> None:
-        self.name = f"rules:{queue.name}"
+        self.name = queueing.consumer_name(RULES, queue.name)
         self.asked = 0
         self._queue = queue
         self._rules = rules

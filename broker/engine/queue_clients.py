@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from broker.engine.queueing import MQTT
 from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from broker.packets.properties import Property
 from broker.packets.publication import PUBLISH, Publication, user_properties
@@ -267,7 +268,7 @@ class Lending:
 class QueueClients:
     """What the engine does with SUBSCRIBE, UNSUBSCRIBE and PUBLISH to `$queue/...`."""
 
-    __slots__ = ("_clock", "_creates", "_traffic", "prefix", "queueing")
+    __slots__ = ("_clock", "_creates", "_traffic", "queueing")
 
     def __init__(
         self,
@@ -277,7 +278,6 @@ class QueueClients:
         creates: bool = False,
     ) -> None:
         self.queueing = queueing
-        self.prefix = "mqtt:"  # of the names of consumers, which must differ between brokers
         self._traffic = traffic
         self._clock = clock
         self._creates = creates  # whether clients may make queues
@@ -320,7 +320,7 @@ class QueueClients:
         if member is not None:
             member.subscription = subscription
         else:
-            name = f"{self.prefix}{session.client_id}/{queue.name}"
+            name = self.queueing.consumer_name(MQTT, f"{session.client_id}/{queue.name}")
             lending.members[wanted] = Member(name, queue, subscription, lending)
 
     def unsubscribe(self, session: Session, wanted: str) -> None:

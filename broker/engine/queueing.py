@@ -55,6 +55,7 @@ REAP_PAUSE = 5.0  # seconds between two looks for what has expired
 LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
 UNKNOWN = "unknown"
 SIZE, TOKEN = 12, 14  # places in a row of `queue_put`
+MQTT, RULES = OUR_CONSUMERS = ("mqtt", "rules")  # whose leases end with this process
 KEPT = ("dead",)  # events by which no message is lost
 
 
@@ -62,8 +63,17 @@ class Queueing:
     """Owns the queues' side in the broker; the port of all doors."""
 
     __slots__ = (
-        *("_calls", "_clock", "_deadlines", "_journal", "_level", "_next_call", "_queues"),
-        *("_handed", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
+        *(
+            "_broker_name",
+            "_calls",
+            "_clock",
+            "_deadlines",
+            "_journal",
+            "_level",
+            "_next_call",
+            "_queues",
+        ),
+        *("_handed", "_queues", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
         *("armed_for", "bindings", "intake", "is_shared", "is_urgent", "max_queues"),
         "refusing",
     )
@@ -77,6 +87,7 @@ class Queueing:
         traffic: Traffic,
         bindings: Bindings,
         max_queues: int = 1000,
+        broker_name: str = "",
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -85,6 +96,7 @@ class Queueing:
         self._traffic = traffic
         self.bindings = bindings
         self.max_queues = max_queues
+        self._broker_name = broker_name
         self.is_shared = False  # other brokers use the same queues: their numbers are the store's
         self.refusing: set[str] = set()  # queues where a new message needs a closer look
         self.intake = Intake(clock, journal, self, traffic)
@@ -109,6 +121,9 @@ class Queueing:
             self.note_refusal(queue)
             for each in queue.bindings:
                 self.bindings.bind(name, each)
+        if self._queues:  # what the last broker's consumers had
+            for kind in OUR_CONSUMERS:
+                self._gather("queue_admin", (0, "disown", "", (self.consumer_name(kind, ""),)))
         self._reap_at = self._clock.now + REAP_PAUSE
         self._deadlines.arm(self)
 
@@ -155,6 +170,10 @@ class Queueing:
         queue = self._queues[name] = Queue(name, policy, origin, bindings)
         queue.on_due = self._on_due
         return queue
+
+    def consumer_name(self, kind: str, name: str) -> str:
+        """The name of a consumer, which no consumer of another broker on the same queues has."""
+        return f"{kind}@{self._broker_name}:{name}" if self.is_shared else f"{kind}:{name}"
 
     def wall(self) -> float:
         """The clock on the wall, by which deliveries tell their instants."""
@@ -407,7 +426,8 @@ class Queueing:
 
         def settled(at: int, value: Any) -> None:
             nonlocal left
-            results[at] = "gone" if value is None else value
+            # None: done or not, nobody knows
+            results[at] = ("gone" if name == "queue_ack" else "lost") if value is None else value
             left -= 1
             if not left:
                 answer(results)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from broker.queues.policy import QueuePolicy
 from broker.storage.queues.leasing import MOST, expire, reap, too_old_for
 from broker.storage.queues.ports import IN_USE, UNKNOWN
-from broker.storage.queues.settling import answer
+from broker.storage.queues.settling import answer, give_back
 from broker.storage.queues.work import BUSY, HELD, Held, as_json
 from broker.storage.tables import LEASED
 
@@ -29,6 +29,9 @@ BREAK_LINES = f"""
         due = CASE WHEN due > ?2 THEN due END WHERE queue = ?1 AND {BUSY} AND state = 2
 """  # noqa: S608 - our own words
 HELD_NOW = f"SELECT 1 FROM queued WHERE queue = ? AND {BUSY} AND state = 1 LIMIT 1"  # noqa: S608
+LEASED_BY = (
+    f"queue = ? AND {BUSY} AND state = 1 AND due IS NOT NULL AND substr(consumer, 1, length(?)) = ?"
+)
 CONTENTS = "queue = ? AND state <> 1 AND content IS NOT NULL"
 PURGE = "DELETE FROM queued WHERE queue = ? AND state <> 1"
 DEAD_LETTERS = f"{HELD} WHERE queue = ? AND state <> 1 AND dead_from IS NOT NULL ORDER BY number"
@@ -77,8 +80,8 @@ def administer(work: Work, rows: list[Row]) -> None:
 
 
 def _administer(work: Work, verb: str, name: str, arguments: Sequence[Any]) -> Any:
-    if verb == "reap" and not name:
-        return reap_all(work, list(work.queues.values()))
+    if verb in OF_ALL_QUEUES and not name:
+        return OF_ALL_QUEUES[verb](work, *arguments)
     state = work.queues.get(name)
     if state is None:
         return UNKNOWN
@@ -194,6 +197,23 @@ def _reap_old(work: Work, state: QueueState, most: int) -> int:
     return len(stale[:most])
 
 
+def disown(work: Work, prefix: str) -> int:
+    """What consumers whose names begin so hold comes back; how much that was."""
+    count = 0
+    for name in list(work.queues):
+        held = work.select_held(LEASED_BY, name, prefix, prefix)
+        give_back(work, held)
+        count += len(held)
+    for state in work.queues.values():
+        if state.active is not None and state.active.startswith(prefix):
+            state.deactivate()
+    return count
+
+
+OF_ALL_QUEUES: dict[str, Callable[..., Any]] = {
+    "reap": lambda work: reap_all(work, list(work.queues.values())),
+    "disown": disown,
+}
 VERBS: dict[str, Callable[..., Any]] = {
     "purge": purge,
     "pause": set_mode("paused"),

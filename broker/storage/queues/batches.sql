@@ -393,6 +393,21 @@ BEGIN
     END LOOP;
 END $$;
 
+-- All consumers whose names begin so are gone; how many messages they had.
+CREATE OR REPLACE FUNCTION heliograph._disown(prefix text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    names text[];
+    count bigint;
+BEGIN
+    SELECT array_agg(DISTINCT consumer), count(*) INTO names, count FROM heliograph.queued
+    WHERE state = 1 AND due IS NOT NULL AND starts_with(consumer, prefix);
+    SELECT array_agg(DISTINCT name) INTO names FROM (
+        SELECT unnest(names) UNION SELECT active FROM heliograph.queue
+        WHERE starts_with(active, prefix)) AS all_names (name);
+    PERFORM heliograph._leave(names);
+    RETURN count;
+END $$;
+
 -- ---- leases -------------------------------------------------------------------------------------
 
 -- Lease up to `most` messages. The last row has no number: `next_in` is when to ask again (NULL:

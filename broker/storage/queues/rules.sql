@@ -163,7 +163,7 @@ CREATE OR REPLACE FUNCTION heliograph._touch_keys(of_queue text, keys text[]) RE
 LANGUAGE plpgsql AS $$
 DECLARE
     got integer[];
-    each text;
+    each record;
 BEGIN
     SELECT array_agg(DISTINCT k) INTO keys FROM unnest(keys) AS k WHERE k IS NOT NULL;
     IF keys IS NULL OR NOT EXISTS (
@@ -173,13 +173,16 @@ BEGIN
     END IF;
     got := heliograph._lock_buckets(
         (SELECT array_agg(heliograph._bucket(of_queue, k)) FROM unnest(keys) AS k));
-    FOREACH each IN ARRAY keys LOOP
-        IF heliograph._bucket(of_queue, each) = ANY (got)
-            AND heliograph._settle_key(of_queue, each)
-        THEN
-            CONTINUE;
-        END IF;
-        INSERT INTO heliograph.queue_later (queue, key) VALUES (of_queue, each);
+    FOR each IN
+        SELECT k AS key, heliograph._bucket(of_queue, k) = ANY (got) AS is_ours
+        FROM unnest(keys) AS k
+        WHERE heliograph._bucket(of_queue, k) <> ALL (got)
+            OR EXISTS (
+                SELECT FROM heliograph.queued l
+                WHERE l.queue = of_queue AND l.key = k AND l.state = 2)
+    LOOP
+        CONTINUE WHEN each.is_ours AND heliograph._settle_key(of_queue, each.key);
+        INSERT INTO heliograph.queue_later (queue, key) VALUES (of_queue, each.key);
         PERFORM heliograph._wake(of_queue);
     END LOOP;
 END $$;

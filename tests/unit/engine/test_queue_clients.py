@@ -324,8 +324,8 @@ def test_nobody_can_answer_for_a_message_that_another_client_has():
     [
         "$queue/work/$ack/1",
         "$queue/work/$nack/x",
-        "$queue/+",
         "$queue/work/a",
+        "$queue/a b",
         "$queue/none",
         "$queue/" + "x" * 200,
         "$queue/work/$nack/" + "9" * 30,
@@ -671,3 +671,17 @@ def test_a_broker_without_a_store_has_no_queues():
     assert suback.reasons == [ReasonCode.TOPIC_FILTER_INVALID]
     client.publish("$queue/work", b"x", 1)
     assert client.take(Puback).reason == ReasonCode.TOPIC_NAME_INVALID
+
+
+def test_after_a_crash_what_consumers_had_comes_again_at_once():
+    broker = made(instant=False)
+    fill(broker, b"x")
+    client = consumer(broker, "c")
+    broker.commit()
+    assert client.take(Publish).payload == b"x"
+    found = broker.crash(away=1)
+    found.commit()
+    again = consumer(found, "other")
+    found.commit()
+    message = again.take(Publish)
+    assert (message.payload, told(message)["delivery-count"]) == (b"x", "2")
