@@ -23,12 +23,26 @@ def encode(data: bytes) -> bytes:
 def decode(data: bytes) -> bytes | None:
     """Return what was encoded, or None: the bytes are not an encoding."""
     size = len(data)
+    out = bytearray(data)
+    pos = 0
+    while pos < size:
+        code = data[pos]
+        if code == _FULL or not code:
+            return _decode_long(data)
+        out[pos] = 0
+        pos += code
+    return bytes(out[1:]) if pos == size else None
+
+
+def _decode_long(data: bytes) -> bytes | None:
+    """The same, group by group, for any length."""
+    size = len(data)
     parts = []
     pos = 0
     while pos < size:
         code = data[pos]
         end = pos + code
-        if end > size or code == 0:
+        if end > size or not code:
             return None
         parts.append(data[pos + 1 : end])
         if code != _FULL and end < size:

@@ -223,16 +223,13 @@ class Link:
             return SMALLEST_PAYLOAD_LIMIT
         return self.peer.payload_limit
 
-    @property
-    def room(self) -> int:
-        """How many messages more the owner wants; at 0 the peer keeps its own."""
-        return self._receiving.room
+    def allow(self, room: int, now: float) -> None:
+        """The owner takes so many messages more; at 0 the peer keeps its own.
 
-    @room.setter
-    def room(self, messages: int) -> None:
-        grows = messages > self._receiving.room
-        self._receiving.room = max(messages, 0)
-        self._owes_ack |= grows
+        What is under way already arrives all the same, a window at most.
+        """
+        self._now = now
+        self._owes_ack |= self._receiving.allow(room)
 
     @property
     def is_idle(self) -> bool:

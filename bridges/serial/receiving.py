@@ -12,25 +12,29 @@ Arrived = tuple[int, bytes]  # channel, payload
 
 
 class Receiving:
-    """The receiver's half of a session. `room` is how many frames its owner wants to be sent."""
+    """The receiver's half of a session."""
 
-    __slots__ = ("_early", "_window", "duplicates", "expected", "room")
+    __slots__ = ("_early", "_window", "credit", "duplicates", "expected")
 
     def __init__(self, window: int) -> None:
         self.expected = 0
-        self.room = window
+        self.credit = window  # how many frames from the expected one on may come
         self.duplicates = 0
         self._window = window
         self._early: dict[int, Arrived] = {}  # by sequence, after a gap
 
-    @property
-    def credit(self) -> int:
-        """How many frames from the expected one on may come."""
-        return min(self.room, self._window)
+    def allow(self, room: int) -> bool:
+        """The owner wants so many; return whether that is more than before."""
+        credit = max(0, min(room, self._window))
+        grows = credit > self.credit
+        self.credit = credit
+        return grows
 
     @property
     def held(self) -> int:
         """Which frames came early: bit n for the one n + 1 after the expected one."""
+        if not self._early:
+            return 0
         bits = 0
         for sequence in self._early:
             bits |= 1 << ((sequence - self.expected - 1) % SEQUENCES)

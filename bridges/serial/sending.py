@@ -101,9 +101,8 @@ class Sending:
             self.resent += 1
         else:
             at = len(flight)
-            if not self._queued or at >= self.credit or not self._has_place(self._first()):
+            if not self._queued or at >= self.credit or not self._launch():
                 return None
-            self._launch()
         return (self._next - len(flight) + at) % SEQUENCES, flight[at]
 
     def sent(self, frame: Outgoing, at: float) -> None:
@@ -128,6 +127,8 @@ class Sending:
             return
         self._credit(credit, now)
         self.timeouts = 0
+        if not done and not held:
+            return
         news = [flight.popleft() for _ in range(done)]
         if held and flight:
             news += self._newly_held(held)
@@ -206,14 +207,15 @@ class Sending:
         self._failed_at = -1.0
         self.timeouts = 0
 
-    def _first(self) -> Outgoing:
-        return next(queue for queue in self._queues.values() if queue)[0]
-
-    def _launch(self) -> None:
+    def _launch(self) -> bool:
+        """The first of the most urgent queue takes off, if the peer's buffer takes it."""
         queue = next(queue for queue in self._queues.values() if queue)
+        if not self._has_place(queue[0]):
+            return False
         self._flight.append(queue.popleft())
         self._queued -= 1
         self._next = (self._next + 1) % SEQUENCES
+        return True
 
     def _has_place(self, frame: Outgoing) -> bool:
         """Whether the peer's buffer takes it; a frame alone may always go."""

@@ -248,7 +248,7 @@ def test_no_more_bytes_are_under_way_than_the_peers_buffer_holds() -> None:
 
 def test_a_receiver_without_room_stops_the_sender_and_starts_it_again() -> None:
     world = World().opened()
-    world.device.room = 0
+    world.device.allow(0, world.bench.now)
     world.number(1)  # the news travels with any frame
     world.settle(1)
     for _ in range(10):
@@ -257,7 +257,7 @@ def test_a_receiver_without_room_stops_the_sender_and_starts_it_again() -> None:
     world.bench.run(world.bench.now + 30)
     assert world.arrived(1) == []
     assert world.bench.outward[0].carried < 3000  # it is asked, ever more rarely
-    world.device.room = 3
+    world.device.allow(3, world.bench.now)
     world.bench.pump()
     world.settle(5)
     assert world.all_is_there()
@@ -265,11 +265,11 @@ def test_a_receiver_without_room_stops_the_sender_and_starts_it_again() -> None:
 
 def test_the_news_of_new_room_may_be_lost() -> None:
     world = World().opened()
-    world.device.room = 0
+    world.device.allow(0, world.bench.now)
     world.number(1)
     world.settle(1)
     world.number(0)
-    world.device.room = 8
+    world.device.allow(8, world.bench.now)
     world.device.data_to_send()  # lost
     world.bench.pump()
     world.bench.run(world.bench.now + 30, world.all_is_there)
