@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.postgresql import USER, as_its_user, program
+from tests.support.postgresql import USER, as_its_user, missing_postgresql, program
 
 PATIENCE = 20.0  # seconds for a server to take connections
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the path changes the user
@@ -38,6 +38,8 @@ def postgresql_url(home: Path) -> str:
 
 def _beside_postgresql(home: Path, command: list[str]) -> None:
     """A server with its own defaults (fsync and synchronous_commit are on), on a Unix socket."""
+    if missing := missing_postgresql():
+        sys.exit(missing)
     database, sockets = home / "data" / "postgresql", _socket_folder(home)
     for folder in (database, sockets):
         folder.mkdir()
@@ -59,6 +61,8 @@ def _socket_folder(home: Path) -> Path:
 
 def _rabbitmq(home: Path, port: str) -> None:
     """With a port mapper of its own, so that one that runs here already is not asked."""
+    if not RABBITMQ.exists():
+        sys.exit("RabbitMQ is missing: apt-get install rabbitmq-server")
     mapper, between = _free_ports(2)
     watched = (*_ENDS_WITH_US, "KILL", "epmd", "-port", str(mapper), "-address", "127.0.0.1")
     subprocess.Popen(watched, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
