@@ -6,7 +6,9 @@ import time
 import tracemalloc
 
 from tests.fuzz.fuzzer import FoundError, Fuzzer
+from tests.fuzz.serial_wire import SerialFuzzer
 
+TARGETS = {"broker": Fuzzer, "serial": SerialFuzzer}
 MOST_MEMORY = 64 * 1024 * 1024  # bytes at the peak, with the fuzzer's own
 
 
@@ -15,10 +17,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--target", choices=TARGETS, default="broker")
     parser.add_argument("--keep-going", action="store_true", help="list everything found")
     options = parser.parse_args()
     tracemalloc.start()
-    fuzzer = Fuzzer(options.seed)
+    fuzzer = TARGETS[options.target](options.seed)
     found: dict[str, str] = {}
     end = time.monotonic() + options.seconds
     while time.monotonic() < end:
