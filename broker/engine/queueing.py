@@ -73,7 +73,7 @@ class Queueing:
             "_next_call",
             "_queues",
         ),
-        *("_handed", "_queues", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
+        *("_handed", "_next_token", "_queues", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
         *("armed_for", "bindings", "intake", "is_shared", "is_urgent", "max_queues"),
         "refusing",
     )
@@ -108,6 +108,9 @@ class Queueing:
         self._touched: dict[Queue, None] = {}  # queues that this batch puts into or asks for
         self._calls: dict[int, Answer] = {}
         self._next_call = 1
+        # of what is handed over past the store; only doors that show their tokens need ever new
+        # chance for each
+        self._next_token = rng.getrandbits(TOKEN_BITS) + 1
         self._level = max(Level.COMMIT, journal.highest)  # what an answer of a door promises
         self._reap_at = clock.now + REAP_PAUSE
 
@@ -223,7 +226,8 @@ class Queueing:
         consumer = queue.next_free()
         if consumer is None or consumer.lease_seconds is None:
             return False
-        token = self._rng.getrandbits(TOKEN_BITS) + 1
+        token = self._next_token
+        self._next_token = token + 1
         number = row[0]
         self._handed[number] = (row, token, consumer)
         queue.count_in(size)
@@ -313,8 +317,8 @@ class Queueing:
     def _add_lease(
         self, queue: Queue, consumer: str, most: int, seconds: float | None, answer: Answer
     ) -> None:
-        token = self._rng.getrandbits(TOKEN_BITS) + 1
         call = self._call(answer)
+        token = self._rng.getrandbits(TOKEN_BITS) + 1
         row = (call, queue.name, consumer, most, MOST_LEASED_BYTES, seconds, token)
         self._rows["queue_lease"].append(row)
 

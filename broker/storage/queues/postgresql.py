@@ -239,7 +239,7 @@ class PostgreSQLQueues:
 
     def _on_admin(self, connection: Connection, rows: list[Row]) -> list[Result]:
         results = [(row[0], administer(connection, *row[1:])) for row in rows]
-        return results + events(connection)
+        return [each for each in results if each[0]] + events(connection)
 
     def _on_lease(self, connection: Connection, rows: list[Row]) -> list[Result]:
         results = [(row[0], lease(connection, row[1:])) for row in rows]
