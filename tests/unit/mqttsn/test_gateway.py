@@ -149,7 +149,6 @@ def test_every_message_cut_or_with_every_length_or_type_is_survived(state: State
                 bring_to(world, state)
             world.gateway.receive(each, world.now, "1")
             world.hear()
-            world.session.take()
     assert len(list(world.gateway.devices)) <= 1
 
 

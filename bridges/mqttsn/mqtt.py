@@ -1,0 +1,455 @@
+"""Sessions with any MQTT 5 broker: the gateway's Broker port over MQTT packets, without I/O.
+
+The shell brings pipes: in this process or over TCP. A session whose pipe breaks is resumed through
+another one, and what was not answered is repeated, so a device notices nothing. A clean session
+lives as long as the device is there: it has an expiry of `GRACE`, and is deleted when it is closed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from bridges.mqttsn.answers import REFUSED
+from bridges.mqttsn.ports import Message
+from broker.packets.codes import MQTT_5, ReasonCode
+from broker.packets.decode import decode
+from broker.packets.encode import encode
+from broker.packets.errors import ProtocolViolation
+from broker.packets.properties import Property
+from broker.packets.reader import Reader
+from broker.packets.types import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
+)
+from broker.packets.types import Will as MqttWill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridges.mqttsn.ports import Opening, Receiver, Will
+
+GRACE: Final = 300  # seconds that a clean session survives a broken pipe
+_DEFAULT_WINDOW: Final = 65_535
+_MOST_EARLY: Final = 100
+
+# A broker that says so has not just gone for a moment.
+_FINAL: Final = frozenset(
+    {
+        ReasonCode.NOT_AUTHORIZED,
+        ReasonCode.SESSION_TAKEN_OVER,
+        ReasonCode.ADMINISTRATIVE_ACTION,
+        ReasonCode.USE_ANOTHER_SERVER,
+        ReasonCode.SERVER_MOVED,
+    }
+)
+
+
+class Pipe(Protocol):
+    """A byte stream to the broker. Nothing comes out of it while something is put in."""
+
+    def send(self, data: bytes) -> None:
+        """Pass bytes on."""
+
+    def hold(self, held: bool) -> None:
+        """Read nothing for a while, or go on."""
+
+    def close(self) -> None:
+        """Send what is left, then close; nothing is called any more."""
+
+
+class MqttBroker:
+    """A Broker. `dial` opens a pipe for a session and calls the session's `connected` when it is
+    there, `lost` when it cannot be had or has gone (after a while, if it is to be patient).
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[MqttSession], Pipe],
+        expiry: int = 30 * 86_400,
+        keep_alive: int = 0,
+        will_delay: int = 10,
+    ) -> None:
+        self._dial = dial
+        self._expiry = expiry  # of durable sessions whose device is away, in seconds
+        self._keep_alive = keep_alive  # the shell calls `ping` at least so often; 0: it need not
+        self._will_delay = will_delay  # so long a pipe or the gateway may be gone, in seconds
+
+    def open(self, opening: Opening, receiver: Receiver) -> MqttSession:
+        """See Broker."""
+        expiry = GRACE if opening.clean_session else self._expiry
+        spans = Spans(expiry, self._keep_alive, self._will_delay)
+        return MqttSession(opening, receiver, self._dial, spans)
+
+
+class Spans(NamedTuple):
+    """What a CONNECT says of times, in seconds."""
+
+    expiry: int
+    keep_alive: int
+    will_delay: int
+
+
+class MqttSession:
+    """A Session, and the MQTT client behind it."""
+
+    __slots__ = (
+        *("_dial", "_early", "_fences", "_has_been_open", "_is_connected", "_is_held"),
+        *(
+            "_is_open",
+            "_opening",
+            "_pipe",
+            "_reader",
+            "_receiver",
+            "_released",
+            "_requests",
+            "_spans",
+        ),
+        *("_unacknowledged", "_waiting", "_will", "_window"),
+    )
+
+    def __init__(
+        self,
+        opening: Opening,
+        receiver: Receiver,
+        dial: Callable[[MqttSession], Pipe],
+        spans: Spans,
+    ) -> None:
+        self._opening = opening
+        self._receiver: Receiver | None = receiver  # None: the session is over
+        self._dial = dial
+        self._spans = spans
+        self._will = opening.will
+        self._is_connected = False  # the pipe is there
+        self._is_open = False  # the broker has accepted this connection
+        self._has_been_open = False
+        self._is_held = False
+        self._window = _DEFAULT_WINDOW
+        self._reader = Reader()
+        self._early: deque[Publish] = deque(maxlen=_MOST_EARLY)  # QoS 0 without a connection
+        self._waiting: deque[Publish] = deque()  # beyond the broker's receive maximum
+        self._unacknowledged: dict[int, Publish] = {}
+        self._released: dict[int, None] = {}
+        self._requests: dict[tuple[type, int], Packet] = {}
+        self._fences: deque[Callable[[], None]] = deque()
+        self._pipe: Pipe | None = dial(self)
+
+    # -- Session ----------------------------------------------------------------------------------
+
+    def publish(self, message: Message) -> None:
+        """See Session."""
+        packet = Publish(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            message.dup,
+            message.msg_id,
+        )
+        if packet.qos == 0 and self._is_open:
+            self._put(packet)
+        elif packet.qos == 0:
+            self._early.append(packet)
+        else:
+            self._waiting.append(packet)
+            self._publish_waiting()
+
+    def pubrel(self, msg_id: int) -> None:
+        """See Session."""
+        self._released[msg_id] = None
+        self._send(Pubrel(msg_id))
+
+    def puback(self, msg_id: int) -> None:
+        """See Session."""
+        self._send(Puback(msg_id))
+
+    def pubrec(self, msg_id: int) -> None:
+        """See Session."""
+        self._send(Pubrec(msg_id))
+
+    def pubcomp(self, msg_id: int) -> None:
+        """See Session."""
+        self._send(Pubcomp(msg_id))
+
+    def subscribe(self, msg_id: int, topic_filter: str, qos: int) -> None:
+        """See Session."""
+        request = SubscriptionRequest(topic_filter, qos)
+        self._ask(Suback, msg_id, Subscribe(msg_id, [request]))
+
+    def unsubscribe(self, msg_id: int, topic_filter: str) -> None:
+        """See Session."""
+        self._ask(Unsuback, msg_id, Unsubscribe(msg_id, [topic_filter]))
+
+    def change_will(self, will: Will | None) -> None:
+        """See Session. Another connection to the same session; the old will is not published."""
+        self._will = will
+        if self._pipe is None:
+            return
+        if self._is_open:
+            self._put(Disconnect())
+        self._pipe.close()
+        self._redial()
+
+    def fence(self, done: Callable[[], None]) -> None:
+        """See Session."""
+        self._fences.append(done)
+        self._send(Pingreq())
+
+    def hold(self, held: bool) -> None:
+        """See Session."""
+        self._is_held = held
+        if self._pipe is not None and self._is_connected:
+            self._pipe.hold(held)
+
+    def close(self, publish_will: bool) -> None:
+        """See Session."""
+        self._receiver = None
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
+            return
+        reason = ReasonCode.DISCONNECT_WITH_WILL_MESSAGE if publish_will else ReasonCode.SUCCESS
+        properties: dict[int, Any] = {}
+        if self._opening.clean_session:
+            properties[Property.SESSION_EXPIRY_INTERVAL] = 0
+        if self._is_open:
+            pipe.send(encode(Disconnect(reason, properties), MQTT_5))
+        pipe.close()
+
+    # -- the shell's side -------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """The pipe is there."""
+        self._is_connected = True
+        opening = self._opening
+        identity = opening.identity
+        properties: dict[int, Any] = {
+            Property.SESSION_EXPIRY_INTERVAL: self._spans.expiry,
+            Property.RECEIVE_MAXIMUM: opening.receive_maximum,
+        }
+        packet = Connect(
+            identity.client_id,
+            opening.clean_session and not self._has_been_open,
+            self._spans.keep_alive,
+            identity.username,
+            identity.password,
+            self._mqtt_will(),
+            properties,
+        )
+        self._put(packet)
+        self.hold(self._is_held)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the broker."""
+        buffer, packets = self._reader.cut(data)
+        for first, start, end in packets:
+            if self._receiver is None:
+                return
+            try:
+                packet = decode(first, buffer, start, end, MQTT_5)
+            except ProtocolViolation:
+                self._drop()
+                return
+            handler = _HANDLERS.get(type(packet))
+            if handler is not None:
+                handler(self, packet)
+        if self._reader.violation is not None:
+            self._drop()
+
+    def lost(self) -> None:
+        """The pipe is gone, or could not be had."""
+        if self._receiver is None:
+            return
+        if self._has_been_open:
+            self._redial()
+        else:
+            self._end().on_refused(ReasonCode.SERVER_UNAVAILABLE)
+
+    def ping(self) -> None:
+        """Show the broker that the client is there."""
+        if self._is_open:
+            self.fence(_nothing)
+
+    # -- the broker's packets ---------------------------------------------------------------------
+
+    def _on_connack(self, packet: Connack) -> None:
+        if packet.reason >= REFUSED:
+            self._refused(packet.reason)
+            return
+        was_open, self._has_been_open = self._has_been_open, True
+        if was_open and not packet.session_present:
+            self._drop_and_close()
+            return
+        self._is_open = True
+        self._window = packet.properties.get(Property.RECEIVE_MAXIMUM, _DEFAULT_WINDOW)
+        self._repeat()
+        while self._early:
+            self._put(self._early.popleft())
+        self._publish_waiting()
+        if not was_open and self._receiver is not None:
+            self._receiver.on_opened(packet.session_present)
+
+    def _on_publish(self, packet: Publish) -> None:
+        self._listener.on_publish(
+            Message(
+                packet.topic,
+                packet.payload,
+                packet.qos,
+                packet.retain,
+                packet.packet_id,
+                packet.dup,
+            )
+        )
+
+    def _on_pubrel(self, packet: Pubrel) -> None:
+        self._listener.on_pubrel(packet.packet_id)
+
+    def _on_puback(self, packet: Puback) -> None:
+        if self._unacknowledged.pop(packet.packet_id, None) is not None:
+            self._publish_waiting()
+            self._listener.on_puback(packet.packet_id, packet.reason)
+
+    def _on_pubrec(self, packet: Pubrec) -> None:
+        if self._unacknowledged.pop(packet.packet_id, None) is None:
+            return
+        if packet.reason >= REFUSED:
+            self._publish_waiting()
+        else:
+            self._released[packet.packet_id] = None
+        self._listener.on_pubrec(packet.packet_id, packet.reason)
+
+    def _on_pubcomp(self, packet: Pubcomp) -> None:
+        self._released.pop(packet.packet_id, None)
+        self._publish_waiting()
+        self._listener.on_pubcomp(packet.packet_id)
+
+    def _on_suback(self, packet: Suback) -> None:
+        if self._requests.pop((Suback, packet.packet_id), None) is not None:
+            self._listener.on_suback(packet.packet_id, packet.reasons[0])
+
+    def _on_unsuback(self, packet: Unsuback) -> None:
+        if self._requests.pop((Unsuback, packet.packet_id), None) is not None:
+            self._listener.on_unsuback(packet.packet_id)
+
+    def _on_pingresp(self, _packet: Pingresp) -> None:
+        if self._fences:
+            self._fences.popleft()()
+
+    def _on_disconnect(self, packet: Disconnect) -> None:
+        if packet.reason in _FINAL:
+            self._drop_and_close()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _listener(self) -> Receiver:
+        assert self._receiver is not None
+        return self._receiver
+
+    def _mqtt_will(self) -> MqttWill | None:
+        will = self._will
+        if will is None:
+            return None
+        properties: dict[int, Any] = {Property.WILL_DELAY_INTERVAL: self._spans.will_delay}
+        return MqttWill(will.topic, will.message, will.qos, will.retain, properties)
+
+    def _put(self, packet: Packet) -> None:
+        assert self._pipe is not None
+        self._pipe.send(encode(packet, MQTT_5))
+
+    def _send(self, packet: Packet) -> None:
+        """Answers to a connection that is gone are not kept: the broker asks again."""
+        if self._is_open:
+            self._put(packet)
+
+    def _ask(self, answer: type, msg_id: int, packet: Packet) -> None:
+        self._requests[answer, msg_id] = packet
+        self._send(packet)
+
+    def _publish_waiting(self) -> None:
+        """As many as the broker's receive maximum allows."""
+        while self._is_open and self._waiting:
+            if len(self._unacknowledged) + len(self._released) >= self._window:
+                return
+            packet = self._waiting.popleft()
+            self._unacknowledged[packet.packet_id] = packet
+            self._put(packet)
+
+    def _repeat(self) -> None:
+        """What the connection before has not seen the end of [MQTT-4.4.0-1]."""
+        for packet in self._unacknowledged.values():
+            packet.dup = True
+            self._put(packet)
+        for msg_id in self._released:
+            self._put(Pubrel(msg_id))
+        for request in self._requests.values():
+            self._put(request)
+        for _ in self._fences:
+            self._put(Pingreq())
+
+    def _redial(self) -> None:
+        self._is_connected = self._is_open = False
+        self._reader = Reader()
+        self._pipe = self._dial(self)
+
+    def _drop(self) -> None:
+        """The broker has said something that cannot be."""
+        if self._pipe is not None:
+            self._pipe.close()
+        self.lost()
+
+    def _refused(self, reason: int) -> None:
+        pipe, has_been_open = self._pipe, self._has_been_open
+        receiver = self._end()
+        if pipe is not None:
+            pipe.close()
+        if has_been_open:
+            receiver.on_closed()
+        else:
+            receiver.on_refused(reason)
+
+    def _drop_and_close(self) -> None:
+        """The session is over."""
+        pipe = self._pipe
+        receiver = self._end()
+        if pipe is not None:
+            pipe.close()
+        receiver.on_closed()
+
+    def _end(self) -> Receiver:
+        receiver = self._listener
+        self._receiver = self._pipe = None
+        self._is_open = False
+        return receiver
+
+
+def _nothing() -> None:
+    """What a ping is to do when it comes back."""
+
+
+# In the order of the standard.
+_HANDLERS: Final[dict[type, Callable[[MqttSession, Any], None]]] = {
+    Connack: MqttSession._on_connack,
+    Publish: MqttSession._on_publish,
+    Puback: MqttSession._on_puback,
+    Pubrec: MqttSession._on_pubrec,
+    Pubrel: MqttSession._on_pubrel,
+    Pubcomp: MqttSession._on_pubcomp,
+    Suback: MqttSession._on_suback,
+    Unsuback: MqttSession._on_unsuback,
+    Pingresp: MqttSession._on_pingresp,
+    Disconnect: MqttSession._on_disconnect,
+}
