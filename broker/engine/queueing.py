@@ -478,7 +478,14 @@ class Queueing:
     def stats(self, name: str | None, answer: Callable[[list[dict[str, Any]]], None]) -> None:
         """What is in a queue, or in all; times as durations."""
         now = self._stored_now()
-        self._journal.questions.queues("queue_stats", (name, now), answer)
+
+        def told(value: list[dict[str, Any]]) -> None:
+            for each in value:
+                queue = self._queues.get(each["name"])
+                each["rates"] = {} if queue is None else queue.rates
+            answer(value)
+
+        self._journal.questions.queues("queue_stats", (name, now), told)
 
     def peek(
         self, name: str, after: int, most: int, answer: Callable[[list[Delivery]], None]
@@ -595,6 +602,8 @@ class Queueing:
         """Have the store look for what has expired, if there is anything that may."""
         if now < self._reap_at:
             return
+        for queue in self._queues.values():
+            queue.measure(now - self._reap_at + REAP_PAUSE)
         self._reap_at = now + REAP_PAUSE
         if any(queue.messages for queue in self._queues.values()) and not self._journal.refuses:
             self._gather("queue_admin", (self._call(self._reaped), "reap", "", ()))

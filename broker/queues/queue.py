@@ -46,9 +46,11 @@ class Queue:
     """
 
     __slots__ = (
+        "_before",
         "_order",
         "armed_for",
         "bindings",
+        "came",
         "consumers",
         "hint",
         "look_at",
@@ -60,6 +62,7 @@ class Queue:
         "pending",
         "pending_size",
         "policy",
+        "rates",
         "size",
         "watchers",
     )
@@ -74,6 +77,9 @@ class Queue:
         self.mode = "running"
         self.messages = self.size = 0
         self.pending = self.pending_size = 0  # of them, what is in no batch yet
+        self.came = 0  # messages since the rates were measured
+        self.rates: dict[str, float] = {}  # messages a second, "in" and "out", a short while ago
+        self._before: int | None = None  # how many were in it when the rates were measured
         self.hint: float = inf
         self.consumers: dict[str, Consumer] = {}
         self.watchers: dict[object, Callable[[], None]] = {}
@@ -100,6 +106,7 @@ class Queue:
 
     def count_in(self, size: int) -> None:
         """A message is on its way into the store."""
+        self.came += 1
         self.messages += 1
         self.size += size
         self.pending += 1
@@ -120,6 +127,13 @@ class Queue:
     def begin_count(self) -> None:
         """What has been counted in goes into a batch now: the store's next figures include it."""
         self.pending = self.pending_size = 0
+
+    def measure(self, seconds: float) -> None:
+        """So much time has passed since the last call: how fast do messages come and go?"""
+        if self._before is not None:
+            gone = self.came - (self.messages - self._before)
+            self.rates = {"in": self.came / seconds, "out": max(0, gone) / seconds}
+        self.came, self._before = 0, self.messages
 
     # -- consumers --------------------------------------------------------------------------------
 
