@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker.engine.durability import Level
 from broker.packets.codes import ReasonCode
+from broker.packets.publication import QOS_BITS
 from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Intake:
     def take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
         """Put a message into the queues that its rules name; how many take it."""
         size = publication.size + OVERHEAD
+        if self._journal.is_behind and not publication.first & QOS_BITS:
+            self._traffic.lose("queue_behind")  # nobody waits for an answer, so nobody is slowed
+            return 0
         takers = []
         for entry in rules.entries(publication):
             queue = self._queueing.get(entry.queue)

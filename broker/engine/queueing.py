@@ -569,9 +569,19 @@ class Queueing:
             if not call:
                 self._note_event(*value)
                 continue
-            answer = self._calls.pop(call, None)
-            if answer is not None:
-                answer(value)
+            self._tell(call, value)
+
+    def _tell(self, call: int, value: Any) -> None:
+        """A fault in what one call sets off must not cost the others their results."""
+        answer = self._calls.pop(call, None)
+        if answer is None:
+            return
+        try:
+            answer(value)
+        except Exception as fault:
+            if self._deadlines.on_fault is None:
+                raise
+            self._deadlines.on_fault(fault)
 
     def _note_event(self, _queue: str, what: str, count: int) -> None:
         """Messages have gone by themselves: too old, too many, replaced."""
@@ -581,9 +591,7 @@ class Queueing:
     def on_lost(self, first: int, end: int) -> None:
         """What came of these calls nobody knows: the store has died with the results."""
         for call in range(first, end):
-            answer = self._calls.pop(call, None)
-            if answer is not None:
-                answer(None)
+            self._tell(call, None)
 
     def _appeared(self, name: str) -> Queue:
         """The store has made a queue by itself: for dead letters."""

@@ -8,7 +8,7 @@ from broker.queues.policy import QueuePolicy
 from broker.storage.queues.leasing import MOST, expire, reap, too_old_for
 from broker.storage.queues.ports import IN_USE, UNKNOWN
 from broker.storage.queues.settling import answer, give_back
-from broker.storage.queues.work import BUSY, HELD, Held, as_json
+from broker.storage.queues.work import BUSY, Held, as_json
 from broker.storage.tables import LEASED
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ HELD_NOW = f"SELECT 1 FROM queued WHERE queue = ? AND {BUSY} AND state = 1 LIMIT
 LEASED_BY = (
     f"queue = ? AND {BUSY} AND state = 1 AND due IS NOT NULL AND substr(consumer, 1, length(?)) = ?"
 )
-CONTENTS = "queue = ? AND state <> 1 AND content IS NOT NULL"
-PURGE = "DELETE FROM queued WHERE queue = ? AND state <> 1"
-DEAD_LETTERS = f"{HELD} WHERE queue = ? AND state <> 1 AND dead_from IS NOT NULL ORDER BY number"
-ANY_LETTERS = DEAD_LETTERS.replace(" AND dead_from IS NOT NULL", "")
+# All but what is leased, each part by its index.
+NOT_LEASED = tuple(
+    f"queue = ? AND {state}"
+    for state in ("state = 0", f"{BUSY} AND state = 2", f"{BUSY} AND state = 3")
+)
 CAME_FROM = "SELECT number, dead_from FROM queued WHERE number IN (SELECT value FROM json_each(?))"
 EDIT = """
     UPDATE queued SET size = size + ? - length(coalesce(payload,
@@ -99,8 +100,11 @@ def set_mode(mode: str) -> Callable[..., Any]:
 
 def purge(work: Work, state: QueueState) -> int:
     """Those that are leased stay, and nothing waits behind them."""
-    work.release(each.content for each in work.select_held(CONTENTS, state.name))
-    count = work.run(PURGE, state.name)
+    count = 0
+    for which in NOT_LEASED:
+        shared = work.select_held(f"{which} AND content IS NOT NULL", state.name)
+        work.release(each.content for each in shared)
+        count += work.run(f"DELETE FROM queued WHERE {which}", state.name)  # noqa: S608 - ours
     work.recount(state)
     return count
 
@@ -136,7 +140,7 @@ def redrive(
         return UNKNOWN
     if payload is not None and (numbers is None or len(set(numbers)) != 1):
         return 0
-    letters = _letters(work, state, numbers, to)
+    letters = _letters(work, state, numbers)
     sources: dict[int, Any] = dict(work.fetch(CAME_FROM, as_json(each.number for each in letters)))
     letters = [each for each in letters if to is not None or sources[each.number] is not None]
     if payload is not None:
@@ -147,12 +151,9 @@ def redrive(
     return len(letters)
 
 
-def _letters(
-    work: Work, state: QueueState, numbers: Sequence[int] | None, to: str | None
-) -> list[Held]:
+def _letters(work: Work, state: QueueState, numbers: Sequence[int] | None) -> list[Held]:
     if numbers is None:
-        which = DEAD_LETTERS if to is None else ANY_LETTERS
-        return [Held._make(row) for row in work.fetch(which, state.name)]
+        return sorted(each for which in NOT_LEASED for each in work.select_held(which, state.name))
     found = sorted(work.held(numbers).values())
     return [each for each in found if each.queue == state.name and each.state != LEASED]
 

@@ -685,3 +685,26 @@ def test_after_a_crash_what_consumers_had_comes_again_at_once():
     found.commit()
     message = again.take(Publish)
     assert (message.payload, told(message)["delivery-count"]) == (b"x", "2")
+
+
+def test_qos_0_messages_for_queues_are_shed_while_the_store_is_behind():
+    broker = made(instant=False, max_messages=10**6)
+    publisher = broker.connect("p")
+    for _ in range(40):
+        publisher.publish("feed/work", b"x" * 1_000_000, 0)
+    assert broker.engine.journal is not None
+    assert broker.engine.journal.pending < 20_000_000
+    assert broker.engine.traffic.lost["queue_behind"] > 20
+    broker.commit()
+    assert len(in_queue(broker)) + broker.engine.traffic.lost["queue_behind"] == 40
+
+
+def test_a_fault_in_one_result_does_not_cost_others_theirs():
+    broker = made(instant=False)
+    queues = broker.engine.queues
+    assert queues is not None
+    told = []
+    queues.admin("pause", "work", (), lambda _value: 1 / 0)
+    queues.admin("resume", "work", (), told.append)
+    broker.commit()
+    assert told == ["running"]
