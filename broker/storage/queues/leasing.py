@@ -167,10 +167,11 @@ def put_right(work: Work, state: QueueState) -> tuple[float | None, ...]:
 
 def reap(work: Work, state: QueueState, most: int = MOST) -> int:
     """How many have changed."""
-    expired = [Held._make(row) for row in work.fetch(EXPIRED, state.name, work.now, most)]
-    expire(work, state, expired)
     count = end_leases(work, state.name, most)
     count += work.run(RIPEN, state.name, work.now, most)
+    # last: what has just been given back may have expired meanwhile
+    expired = [Held._make(row) for row in work.fetch(EXPIRED, state.name, work.now, most)]
+    expire(work, state, expired)
     return count + len(expired)
 
 

@@ -70,7 +70,11 @@ OLDEST_OF_RANK = f"{HELD} WHERE queue = ? AND state = 0 AND rank = ? ORDER BY nu
 DROPPED_AT_ONCE = 200
 PUT_STATE = f"INSERT OR REPLACE INTO queue ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 PUT_COUNTER = "INSERT OR REPLACE INTO queue_counter VALUES (?, 0, ?, ?)"
-RECOUNT = "SELECT count(*), coalesce(sum(size), 0) FROM queued WHERE queue = ?"
+RECOUNT = f"""
+    SELECT count(*), coalesce(sum(size), 0) FROM
+        (SELECT size FROM queued WHERE queue = ?1 AND state = 0
+        UNION ALL SELECT size FROM queued WHERE queue = ?1 AND {BUSY})
+"""  # noqa: S608 - our own words
 
 
 class Work:
