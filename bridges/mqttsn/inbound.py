@@ -60,12 +60,12 @@ class Inbound:
     def publish(self, packet: Publish, topic: str) -> None:
         """Pass on a message whose topic is valid; of QoS -1 as QoS 0."""
         flags = packet.flags
-        if flags.qos > 0 and not self._is_new(packet):
-            return
-        msg_id = packet.msg_id if flags.qos > 0 else 0
-        self._broker.publish(
-            Message(topic, packet.data, max(flags.qos, 0), flags.retain, msg_id, flags.dup)
-        )
+        if flags.qos <= 0:  # [MQTT-3.3.1-2]: never DUP
+            self._broker.publish(Message(topic, packet.data, 0, flags.retain))
+        elif self._is_new(packet):
+            self._broker.publish(
+                Message(topic, packet.data, flags.qos, flags.retain, packet.msg_id, flags.dup)
+            )
 
     def pubrel(self, msg_id: int) -> None:
         """The device lets go of a QoS 2 message."""

@@ -6,9 +6,10 @@ import time
 import tracemalloc
 
 from tests.fuzz.fuzzer import FoundError, Fuzzer
+from tests.fuzz.mqttsn import MqttSnFuzzer
 from tests.fuzz.serial_wire import SerialFuzzer
 
-TARGETS = {"broker": Fuzzer, "serial": SerialFuzzer}
+TARGETS = {"broker": Fuzzer, "mqttsn": MqttSnFuzzer, "serial": SerialFuzzer}
 MOST_MEMORY = 64 * 1024 * 1024  # bytes at the peak, with the fuzzer's own
 
 

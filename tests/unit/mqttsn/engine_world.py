@@ -30,6 +30,7 @@ class EnginePipe:
         self._session = session
         self._broker_end: BrokerEnd | None = None
         self.is_closed = False
+        self._is_wanted = True  # the session has not closed it
         world.pipes.append(self)
         world.later(self._open)
 
@@ -45,16 +46,26 @@ class EnginePipe:
         self._broker_end.hold(held)
 
     def close(self) -> None:
+        self._is_wanted = False
+        self._shut()
+
+    def break_off(self) -> None:
+        """The wire is cut, or the broker has closed."""
+        if not self.is_closed:
+            self._shut()
+            self._world.later(self._lost)
+
+    def _shut(self) -> None:
+        if self.is_closed:
+            return
         self.is_closed = True
         self._world.pipes.remove(self)
         if self._broker_end is not None:
             self._world.later(lambda: self._broker_end.take(b""))
 
-    def break_off(self) -> None:
-        """The wire is cut, or the broker has closed."""
-        if not self.is_closed:
-            self.close()
-            self._world.later(self._session.lost)
+    def _lost(self) -> None:
+        if self._is_wanted:
+            self._session.lost()
 
     def arrive(self, data: bytes) -> None:
         if not self.is_closed:

@@ -42,6 +42,13 @@ def test_qos_0_goes_to_the_broker_and_nothing_comes_back() -> None:
     assert world.session.take() == [("publish", Message("a/b", b"x", 0, True))]
 
 
+@pytest.mark.parametrize("qos", [0, -1])
+def test_without_an_assurance_nothing_is_a_duplicate(qos: int) -> None:
+    world = registered()
+    assert world.say(Publish(Flags(dup=True, qos=qos), 1, 9, b"x")) == []
+    assert world.session.take() == [("publish", Message("a/b", b"x"))]
+
+
 def test_qos_1_is_answered_when_the_broker_has_answered() -> None:
     world = registered()
     assert world.say(Publish(QOS_1, 1, 7, b"x")) == []
