@@ -74,6 +74,8 @@ def torture(
         store["url"] = server.new_database()
     if broker == "mosquitto":  # hands a QoS 2 message on when PUBREL comes
         plan = replace(plan, taken_over_by=wire.PUBCOMP)
+    if broker == "mosquitto" or level == "memory":
+        plan = replace(plan, has_queues=False)
     if cut in CHECKS:
         plan = replace(plan, deaths=(cut,), early_deaths=0.0)
     elif cut == "power":  # nobody survives it

@@ -26,8 +26,10 @@ FAULTS = (
     "wrong_retained",
     "sessions_lost",
     "stuck",
+    "came_back",
+    "renumbered",
 )
-COUNTS = ("sent", "acknowledged", "refused", "given_up", "delivered", "repeated")
+COUNTS = ("sent", "acknowledged", "refused", "given_up", "delivered", "repeated", "consumed")
 
 Key = tuple[str, int]  # publisher, sequence
 
@@ -131,17 +133,23 @@ class Ledger:
         if message is None:
             self._arrive_late(receiver, key, receiver.qos_for(topic, published))
         elif message.payload != payload or message.topic != topic:
-            self._fault("damaged", f"{key} at {session}: not what was sent")
+            self.fault("damaged", f"{key} at {session}: not what was sent")
         elif (qos := receiver.qos_for(topic, message.qos)) is None:
-            self._fault("stray", f"{key} at {session}: {topic} was not subscribed to")
+            self.fault("stray", f"{key} at {session}: {topic} was not subscribed to")
         else:
             self._take(receiver, session, message, qos)
 
     def lose_session(self, client_id: str) -> None:
-        self._fault("sessions_lost", f"the session of {client_id} was promised and is not there")
+        self.fault("sessions_lost", f"the session of {client_id} was promised and is not there")
 
     def stick(self, client_id: str, what: str) -> None:
-        self._fault("stuck", f"{client_id}: {what}")
+        self.fault("stuck", f"{client_id}: {what}")
+
+    def fault(self, kind: str, text: str) -> None:
+        """One more of a kind; the first few are told in words."""
+        self.faults[kind] += 1
+        if self.faults[kind] <= EXAMPLES:
+            self.examples.append(f"{kind}: {text}")
 
     # ---- judgement ----
 
@@ -164,9 +172,7 @@ class Ledger:
             for key in sorted(receiver.awaited):
                 topic = self._messages[key].topic
                 self.lost_by[receiver.name] += 1
-                self._fault(
-                    "lost", f"{key} on {topic}, acknowledged, never came to {receiver.name}"
-                )
+                self.fault("lost", f"{key} on {topic}, acknowledged, never came to {receiver.name}")
             receiver.awaited.clear()
         self._messages = {
             key: each for key, each in self._messages.items() if not each.acknowledged
@@ -189,7 +195,7 @@ class Ledger:
             if payload not in fates(messages):
                 known = [message.sequence for message in messages][-3:]
                 shown = payload[:40] or b"nothing"
-                self._fault("wrong_retained", f"{topic} holds {shown!r}; the last were {known}")
+                self.fault("wrong_retained", f"{topic} holds {shown!r}; the last were {known}")
             self._retained[topic] = messages[max(last_acknowledged(messages), 0) :]
 
     # ---- inside ----
@@ -209,7 +215,7 @@ class Ledger:
 
     def _repeat(self, receiver: Receiver, key: Key, qos: int) -> None:
         if qos == 2:
-            self._fault("duplicates", f"{key} of QoS 2 came again to {receiver.name}")
+            self.fault("duplicates", f"{key} of QoS 2 came again to {receiver.name}")
         else:
             self.counts["repeated"] += 1
 
@@ -217,14 +223,14 @@ class Ledger:
         place = (session, message.publisher, message.topic, message.qos)
         latest = self._latest.get(place, 0)
         if message.sequence < latest:
-            self._fault("out_of_order", f"{message.key} came to {session} after {latest}")
+            self.fault("out_of_order", f"{message.key} came to {session} after {latest}")
         self._latest[place] = max(latest, message.sequence)
 
     def _arrive_late(self, receiver: Receiver, key: Key, qos: int | None) -> None:
         """Something judged before, or nothing of ours."""
         publisher, sequence = key
         if qos is None or not 0 < sequence <= self._judged[publisher]:
-            self._fault("stray", f"{key} at {receiver.name}: nobody sent it that")
+            self.fault("stray", f"{key} at {receiver.name}: nobody sent it that")
         else:
             self._repeat(receiver, key, qos)
 
@@ -242,11 +248,6 @@ class Ledger:
             self.is_complete.clear()
         else:
             self.is_complete.set()
-
-    def _fault(self, kind: str, text: str) -> None:
-        self.faults[kind] += 1
-        if self.faults[kind] <= EXAMPLES:
-            self.examples.append(f"{kind}: {text}")
 
 
 def fates(messages: list[Message]) -> dict[bytes, bool]:

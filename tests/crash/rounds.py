@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tests.crash import wire
 from tests.crash.clients import Client, Publisher, Reader, Subscriber, first_of
 from tests.crash.ledger import Ledger
+from tests.crash.queues import WORKERS, Queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ TICK, BURST = 0.01, 80  # seconds; messages
 SURGE, SURGE_TIME = 300, 0.06  # messages of each; seconds at most between it and the death
 CLEARING_SHARE = 0.2  # of retained messages
 FENCES = ("t/fence/0", "t/fence/1")
+MOVING = ("delivered", "consumed", "acknowledged", "sent")  # while they rise there is progress
 RETAINED_FENCE = "r/~"  # the last one in the order of bytes
 
 # name: QoS, window, version, durable
@@ -80,6 +82,7 @@ class Plan:
     longest: float = 1.5  # seconds of load in a round
     deaths: tuple[str, ...] = ("alone", "all", "children first")
     early_deaths: float = 0.1  # share of the starts that are killed too
+    has_queues: bool = True  # the broker has some
     bursts: float = 0.03  # share of the ticks in which a publisher may send many at once
     taken_over_by: int = wire.PUBREC
     patience: float = 5.0  # seconds in which nothing comes: then nothing will come any more
@@ -95,8 +98,14 @@ class Torture:
         self.chance = random.Random(plan.seed)
         self.ledger = Ledger()
         self.publishers = {name: self._publisher(name) for name in PUBLISHERS}
-        self.subscribers = {name: self._subscriber(name) for name in SUBSCRIBERS}
+        self.subscribers: dict[str, Client] = {name: self._subscriber(name) for name in SUBSCRIBERS}
         self.behaviours = {name: SUBSCRIBERS[name][1] for name in SUBSCRIBERS}
+        self.queues = Queues(self.ledger, self.chance) if plan.has_queues else None
+        if self.queues is not None:
+            victim.process.settings |= self.queues.settings
+            self.publishers |= self.queues.publishers()
+            self.subscribers |= self.queues.workers()
+            self.behaviours |= {name: behaviour for name, (_, behaviour, _) in WORKERS.items()}
         self.seconds = 0.0
 
     async def run(self) -> None:
@@ -130,6 +139,9 @@ class Torture:
     async def _round(self) -> None:
         tasks = [asyncio.create_task(self._behave(name)) for name in self.subscribers]
         tasks.append(asyncio.create_task(self._load()))
+        if self.queues is not None:
+            tasks.append(asyncio.create_task(self.queues.work()))
+            tasks.append(asyncio.create_task(self.queues.publish()))
         tasks += [
             asyncio.create_task(each.connect(self.victim.port))
             for each in self.publishers.values()
@@ -156,7 +168,7 @@ class Torture:
             await asyncio.sleep(TICK)
 
     def _busy(self) -> list[Publisher]:
-        return [self.publishers[name] for name in PUBLISHERS if name not in FENCING]
+        return [each for name, each in self.publishers.items() if name not in FENCING]
 
     async def _start_again(self) -> None:
         while self.chance.random() < self.plan.early_deaths:
@@ -213,6 +225,15 @@ class Torture:
         await self._until(self.ledger.is_complete.wait)
         self.ledger.judge()
         await self._judge_retained()
+        if self.queues is not None:
+            await self._drain_queues(self.queues)
+
+    async def _drain_queues(self, queues: Queues) -> None:
+        working = asyncio.create_task(queues.work())
+        await self._until(queues.until_empty)
+        queues.judge(await queues.left())
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
     def _fence(self) -> None:
         """What comes after everything else: behind it nothing is left that may still come."""
@@ -236,7 +257,7 @@ class Torture:
 
     def _progress(self) -> tuple[int, ...]:
         counts = self.ledger.counts
-        return counts["delivered"], counts["acknowledged"], counts["sent"]
+        return tuple(counts[name] for name in MOVING)
 
     async def _judge_retained(self) -> None:
         reader = Reader("reader", self.ledger, "r/#")

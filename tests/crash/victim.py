@@ -16,7 +16,7 @@ import signal
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.process import DIALECTS, BrokerProcess, Section
 
@@ -53,7 +53,7 @@ class Victim:
         self.kills = 0
         self.disk = disk
         self.server = server
-        settings = {**ROOMY, "store": store} if store else ROOMY
+        settings: dict[str, Any] = {**ROOMY, "store": store} if store else dict(ROOMY)
         self.process = Broker(
             directory, settings=settings, dialect=add_dialect(broker, disk, directory)
         )

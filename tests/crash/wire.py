@@ -6,7 +6,10 @@ It shares no code with the broker: a misunderstanding there must not be repeated
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 V3_1_1, V5 = 4, 5
 
@@ -27,6 +30,7 @@ FIXED = {
     **dict.fromkeys((0x02, 0x11, 0x18, 0x27), 4),
 }
 PAIR = 0x26
+NUMBERS = {0x0B}  # of as many bytes as they need
 
 
 class Connack(NamedTuple):
@@ -42,6 +46,7 @@ class Publish(NamedTuple):
     dup: bool
     retain: bool
     packet_id: int
+    user: tuple[tuple[str, str], ...] = ()  # user properties
 
 
 class Ack(NamedTuple):
@@ -99,7 +104,10 @@ def publish(version: int, message: Publish) -> bytes:
     first = PUBLISH << 4 | message.qos << 1
     first |= (DUP if message.dup else 0) | (RETAIN if message.retain else 0)
     packet_id = struct.pack(">H", message.packet_id) if message.qos else b""
-    properties = b"\x00" if version == V5 else b""
+    properties = b""
+    if version == V5:
+        properties = b"".join(bytes((PAIR,)) + text(n) + text(v) for n, v in message.user)
+        properties = number(len(properties)) + properties
     return packet(first, text(message.topic) + packet_id + properties + message.payload)
 
 
@@ -155,10 +163,12 @@ def read_publish(version: int, first: int, body: bytes) -> Publish:
     if qos:
         (packet_id,) = struct.unpack_from(">H", body, at)
         at += 2
+    user: tuple[tuple[str, str], ...] = ()
     if version == V5:
+        user = tuple(_user_properties(body, at))
         size, at = _number(body, at)
         at += size
-    return Publish(topic, body[at:], qos, bool(first & DUP), bool(first & RETAIN), packet_id)
+    return Publish(topic, body[at:], qos, bool(first & DUP), bool(first & RETAIN), packet_id, user)
 
 
 def read_ack(version: int, first: int, body: bytes) -> Ack:
@@ -169,19 +179,33 @@ def read_ack(version: int, first: int, body: bytes) -> Ack:
 
 def _properties(body: bytes, at: int) -> dict[int, int]:
     """Those of fixed size; the others are passed over."""
+    return {
+        key: int.from_bytes(body[start:end], "big")
+        for key, start, end in _each_property(body, at)
+        if key in FIXED
+    }
+
+
+def _user_properties(body: bytes, at: int) -> Iterator[tuple[str, str]]:
+    for key, start, end in _each_property(body, at):
+        if key == PAIR:
+            middle = start + 2 + (body[start] << 8 | body[start + 1])
+            yield body[start + 2 : middle].decode(), body[middle + 2 : end].decode()
+
+
+def _each_property(body: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Its identifier, and where its value begins and ends."""
     size, at = _number(body, at)
-    end, found = at + size, {}
+    end = at + size
     while at < end:
-        key = body[at]
-        width = FIXED.get(key)
-        if width:
-            found[key] = int.from_bytes(body[at + 1 : at + 1 + width], "big")
-            at += 1 + width
-        else:
+        key, start = body[at], at + 1
+        at = start + FIXED.get(key, 0)
+        if key in NUMBERS:
+            _, at = _number(body, start)
+        elif key not in FIXED:
             for _ in range(2 if key == PAIR else 1):
-                at += 2 + (body[at + 1] << 8 | body[at + 2])
-            at += 1
-    return found
+                at += 2 + (body[at] << 8 | body[at + 1])
+        yield key, start, at
 
 
 def _number(body: bytes, at: int) -> tuple[int, int]:
