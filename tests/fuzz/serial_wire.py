@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SETTINGS = LinkSettings(uid=b"fuzzed", payload_limit=300, queue=4)
 ROUNDS_PER_MACHINE = 50
+LONGEST_ROUND = 10_000  # bytes
 MOST_OUTPUT = 20_000  # bytes for one read
 MOST_TICKS = 50  # for one read, without time passing
 SN_PACKETS = [
@@ -79,7 +80,7 @@ class SerialFuzzer:
         frames = [rng.choice(_MAKERS)(self) for _ in range(rng.randint(1, 20))]
         frames = spoil(rng, frames)
         self.packets += len(frames)
-        for read in split(rng, frames):
+        for read in split(rng, [b"".join(frames)[:LONGEST_ROUND]]):
             for machine in self.machines:
                 self._give(machine, read)
             self.now += rng.choice((0.0, 0.001, 0.03, 1.0, 20.0))
