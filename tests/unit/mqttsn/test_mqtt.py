@@ -1,0 +1,334 @@
+"""Sessions over MQTT packets: what goes to the broker, and what a broken pipe leaves."""
+
+from typing import Any
+
+import pytest
+
+from bridges.mqttsn.mqtt import GRACE, MqttBroker, MqttSession
+from bridges.mqttsn.ports import Identity, Message, Opening, Will
+from broker.packets.codes import ReasonCode
+from broker.packets.decode import decode
+from broker.packets.encode import encode
+from broker.packets.properties import Property
+from broker.packets.reader import Reader
+from broker.packets.types import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
+)
+from broker.packets.types import Will as MqttWill
+
+DURABLE = Opening(Identity("dev", "user", b"secret"), clean_session=False, receive_maximum=3)
+CLEAN = Opening(Identity("dev"))
+
+
+class ScriptedPipe:
+    """Keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.is_held = False
+        self.is_closed = False
+
+    def send(self, data: bytes) -> None:
+        assert not self.is_closed
+        self.sent += data
+
+    def hold(self, held: bool) -> None:
+        self.is_held = held
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+class Heard:
+    """A Receiver that notes every call as (name, arguments)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        assert name.startswith("on_")
+        return lambda *arguments: self.calls.append((name.removeprefix("on_"), *arguments))
+
+    def take(self) -> list[tuple[Any, ...]]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+class Wire:
+    """A session, its receiver, and the broker's end as packets."""
+
+    def __init__(self, opening: Opening = DURABLE) -> None:
+        self.pipes: list[ScriptedPipe] = []
+        self.heard = Heard()
+        self.session = MqttBroker(self._dial, expiry=1000).open(opening, self.heard)
+
+    def _dial(self, session: MqttSession) -> ScriptedPipe:
+        self.pipes.append(ScriptedPipe())
+        return self.pipes[-1]
+
+    @property
+    def pipe(self) -> ScriptedPipe:
+        return self.pipes[-1]
+
+    def sent(self) -> list[Packet]:
+        """What has been sent since the last time."""
+        data, self.pipe.sent = self.pipe.sent, b""
+        return read(data)
+
+    def answer(self, *packets: Packet) -> list[Packet]:
+        self.session.receive(b"".join(encode(packet, 5) for packet in packets))
+        return self.sent()
+
+    def open(self, session_present: bool = False, **properties: int) -> list[Packet]:
+        """Connect and be accepted; what comes after the CONNECT."""
+        self.session.connected()
+        self.sent()
+        named = {Property[name.upper()]: value for name, value in properties.items()}
+        return self.answer(Connack(session_present, 0, named))
+
+    def reopen(self) -> list[Packet]:
+        """The pipe breaks, and another one is there."""
+        self.session.lost()
+        return self.open(session_present=True)
+
+
+def opened(opening: Opening = DURABLE, **properties: int) -> Wire:
+    wire = Wire(opening)
+    wire.open(**properties)
+    assert wire.heard.take() == [("opened", False)]
+    return wire
+
+
+def read(data: bytes) -> list[Packet]:
+    buffer, packets = Reader().cut(data)
+    return [decode(first, buffer, start, end, 5) for first, start, end in packets]
+
+
+def test_a_device_becomes_a_client_of_its_own() -> None:
+    wire = Wire(Opening(Identity("dev", "user", b"secret"), False, Will("w", b"x", 1, True), 3))
+    assert wire.sent() == []
+    wire.session.connected()
+    properties = {Property.SESSION_EXPIRY_INTERVAL: 1000, Property.RECEIVE_MAXIMUM: 3}
+    will = MqttWill("w", b"x", 1, True, {Property.WILL_DELAY_INTERVAL: 10})
+    assert wire.sent() == [Connect("dev", False, 0, "user", b"secret", will, properties)]
+
+
+def test_a_clean_session_survives_a_broken_pipe_and_not_its_device() -> None:
+    wire = Wire(CLEAN)
+    wire.session.connected()
+    [connect] = wire.sent()
+    assert connect.clean_start
+    assert connect.properties[Property.SESSION_EXPIRY_INTERVAL] == GRACE
+    wire.answer(Connack())
+    wire.session.lost()
+    wire.session.connected()
+    [connect] = wire.sent()
+    assert not connect.clean_start
+    wire.answer(Connack(session_present=True))
+    wire.session.close(publish_will=True)
+    expiry = {Property.SESSION_EXPIRY_INTERVAL: 0}
+    assert wire.sent() == [Disconnect(ReasonCode.DISCONNECT_WITH_WILL_MESSAGE, expiry)]
+    assert wire.pipe.is_closed
+
+
+@pytest.mark.parametrize(("will", "reason"), [(False, 0), (True, 4)])
+def test_the_end_says_whether_the_will_is_to_be_published(will: bool, reason: int) -> None:
+    wire = opened()
+    wire.session.close(publish_will=will)
+    assert wire.sent() == [Disconnect(reason)]
+    wire.session.receive(encode(Publish("a"), 5))
+    wire.session.lost()
+    assert wire.heard.take() == []
+
+
+def test_every_request_is_a_packet_and_every_answer_a_call() -> None:
+    wire = opened()
+    session = wire.session
+    session.publish(Message("a", b"0", 0, True))
+    session.publish(Message("a", b"1", 1, msg_id=1))
+    session.publish(Message("a", b"2", 2, msg_id=2, dup=True))
+    session.subscribe(3, "b/#", 1)
+    session.unsubscribe(4, "c")
+    for word in ("puback", "pubrec", "pubcomp"):
+        getattr(session, word)(5)
+    assert wire.sent() == [
+        Publish("a", b"0", 0, retain=True),
+        Publish("a", b"1", 1, packet_id=1),
+        Publish("a", b"2", 2, dup=True, packet_id=2),
+        Subscribe(3, [SubscriptionRequest("b/#", 1)]),
+        Unsubscribe(4, ["c"]),
+        Puback(5),
+        Pubrec(5),
+        Pubcomp(5),
+    ]
+    wire.answer(Puback(1, 0x10), Pubrec(2), Suback(3, [1]), Unsuback(4, [0]))
+    session.pubrel(2)
+    assert wire.answer(Pubcomp(2)) == [Pubrel(2)]
+    wire.answer(Publish("d", b"x", 2, True, True, 9), Pubrel(9))
+    assert wire.heard.take() == [
+        ("puback", 1, 0x10),
+        ("pubrec", 2, 0),
+        ("suback", 3, 1),
+        ("unsuback", 4),
+        ("pubcomp", 2),
+        ("publish", Message("d", b"x", 2, True, 9, True)),
+        ("pubrel", 9),
+    ]
+
+
+def test_a_refusal_ends_the_session() -> None:
+    wire = Wire()
+    wire.session.connected()
+    wire.answer(Connack(False, ReasonCode.NOT_AUTHORIZED))
+    assert wire.heard.take() == [("refused", ReasonCode.NOT_AUTHORIZED)]
+    assert wire.pipe.is_closed
+
+
+def test_a_broker_that_cannot_be_reached_is_unavailable() -> None:
+    wire = Wire()
+    wire.session.lost()
+    assert wire.heard.take() == [("refused", ReasonCode.SERVER_UNAVAILABLE)]
+    assert len(wire.pipes) == 1
+
+
+def test_after_a_broken_pipe_what_has_no_answer_is_repeated_in_order() -> None:
+    wire = opened()
+    session = wire.session
+    session.publish(Message("a", b"1", 1, msg_id=1))
+    session.publish(Message("a", b"2", 2, msg_id=2))
+    session.publish(Message("a", b"3", 1, msg_id=3))
+    wire.answer(Puback(1), Pubrec(2))
+    session.pubrel(2)
+    session.subscribe(4, "b", 0)
+    session.fence(lambda: wire.heard.calls.append(("fence",)))
+    wire.heard.take()
+    assert wire.reopen() == [
+        Publish("a", b"3", 1, dup=True, packet_id=3),
+        Pubrel(2),
+        Subscribe(4, [SubscriptionRequest("b", 0)]),
+        Pingreq(),
+    ]
+    wire.answer(Pingresp())
+    assert wire.heard.take() == [("fence",)]
+
+
+def test_without_a_connection_answers_are_dropped_and_messages_wait() -> None:
+    wire = opened()
+    wire.session.lost()
+    wire.session.puback(9)
+    wire.session.publish(Message("a", b"1", 1, msg_id=1))
+    for n in range(150):
+        wire.session.publish(Message("a", b"%d" % n))
+    sent = wire.open(session_present=True)
+    assert [packet.payload for packet in sent] == [b"%d" % n for n in range(50, 150)] + [b"1"]
+    assert wire.heard.take() == []
+
+
+def test_a_session_that_the_broker_has_lost_is_over() -> None:
+    wire = opened()
+    wire.session.lost()
+    wire.open(session_present=False)
+    assert wire.heard.take() == [("closed",)]
+    assert wire.pipe.is_closed
+
+
+def test_a_refusal_after_a_broken_pipe_is_the_end() -> None:
+    wire = opened()
+    wire.session.lost()
+    wire.session.connected()
+    wire.answer(Connack(False, ReasonCode.NOT_AUTHORIZED))
+    assert wire.heard.take() == [("closed",)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "calls"),
+    [(ReasonCode.SESSION_TAKEN_OVER, [("closed",)]), (ReasonCode.SERVER_SHUTTING_DOWN, [])],
+)
+def test_a_disconnect_of_the_broker_is_final_or_not(
+    reason: ReasonCode, calls: list[tuple[str]]
+) -> None:
+    wire = opened()
+    wire.answer(Disconnect(reason))
+    wire.session.lost()
+    assert wire.heard.take() == calls
+    assert len(wire.pipes) == (1 if calls else 2)
+
+
+def test_the_receive_maximum_of_the_broker_is_kept() -> None:
+    wire = opened(receive_maximum=2)
+    for n in range(1, 6):
+        wire.session.publish(Message("a", b"x", 2, msg_id=n))
+    assert [packet.packet_id for packet in wire.sent()] == [1, 2]
+    assert wire.answer(Pubrec(1)) == []
+    wire.session.pubrel(1)
+    assert [packet.packet_id for packet in wire.answer(Pubcomp(1))] == [1, 3]
+    [packet] = wire.answer(Pubrec(2, 0x87))
+    assert packet.packet_id == 4
+
+
+def test_a_changed_will_comes_with_another_connection_to_the_same_session() -> None:
+    wire = opened()
+    first = wire.pipe
+    wire.session.publish(Message("a", b"1", 1, msg_id=1))
+    wire.sent()
+    wire.session.change_will(Will("w", b"new"))
+    assert read(first.sent) == [Disconnect()]
+    assert first.is_closed
+    wire.session.connected()
+    [connect] = wire.sent()
+    assert connect.will.payload == b"new"
+    assert not connect.clean_start
+    assert wire.answer(Connack(session_present=True)) == [
+        Publish("a", b"1", 1, dup=True, packet_id=1)
+    ]
+    assert wire.heard.take() == []
+
+
+def test_a_hold_lasts_through_a_broken_pipe() -> None:
+    wire = opened()
+    wire.session.hold(True)
+    assert wire.pipe.is_held
+    wire.session.lost()
+    assert not wire.pipe.is_held
+    wire.session.connected()
+    assert wire.pipe.is_held
+    wire.session.hold(False)
+    assert not wire.pipe.is_held
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\x00", b"\x36\x00", b"\x40\xff\xff\xff\xff\xff"])
+def test_garbage_of_the_broker_breaks_the_pipe(garbage: bytes) -> None:
+    wire = opened()
+    wire.session.receive(garbage)
+    assert wire.pipes[0].is_closed
+    assert len(wire.pipes) == 2
+    assert wire.heard.take() == []
+
+
+def test_answers_to_nothing_are_ignored() -> None:
+    wire = opened()
+    wire.answer(Puback(9), Pubrec(9), Suback(9, [0]), Unsuback(9, [0]), Pingresp())
+    assert wire.heard.take() == []
+
+
+def test_a_ping_shows_that_the_client_is_there() -> None:
+    wire = opened()
+    wire.session.ping()
+    assert wire.sent() == [Pingreq()]
+    assert wire.answer(Pingresp()) == []
