@@ -32,6 +32,12 @@ HELD_NOW = f"SELECT 1 FROM queued WHERE queue = ? AND {BUSY} AND state = 1 LIMIT
 LEASED_BY = (
     f"queue = ? AND {BUSY} AND state = 1 AND due IS NOT NULL AND substr(consumer, 1, length(?)) = ?"
 )
+# Lent without an end to a session that is not written to have it (2: lent): nobody would get it.
+LENT_TO_NOBODY = f"""
+    UPDATE queued SET due = ? WHERE queue = ? AND {BUSY} AND state = 1 AND due IS NULL
+        AND substr(consumer, 1, length(?)) = ?
+        AND number NOT IN (SELECT -number FROM inflight WHERE state = 2)
+"""  # noqa: S608 - our own words
 # All but what is leased, each part by its index.
 NOT_LEASED = tuple(
     f"queue = ? AND {state}"
@@ -199,9 +205,12 @@ def _reap_old(work: Work, state: QueueState, most: int) -> int:
 
 
 def disown(work: Work, prefix: str) -> int:
-    """What consumers whose names begin so hold comes back; how much that was."""
+    """What consumers whose names begin so hold comes back, but for what their sessions have in
+    flight; how much that was.
+    """
     count = 0
     for name in list(work.queues):
+        work.run(LENT_TO_NOBODY, work.now, name, prefix, prefix)
         held = work.select_held(LEASED_BY, name, prefix, prefix)
         give_back(work, held)
         count += len(held)

@@ -318,8 +318,13 @@ BEGIN
             message, rules, coalesce(nullif(why, ''), 'rejected'), message.failures);
         RETURN 'dead';
     END IF;
+    IF kind = 'untouched' THEN
+        message.acquisitions := message.acquisitions - 1;
+        UPDATE heliograph.queued SET acquisitions = message.acquisitions
+        WHERE number = message.number;
+    END IF;
     RETURN heliograph._come_back(
-        message, rules, kind <> 'return', CASE WHEN kind <> 'return' THEN delay END);
+        message, rules, kind = 'nack', CASE WHEN kind = 'nack' THEN delay END);
 END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._fail(
@@ -393,12 +398,16 @@ BEGIN
     END LOOP;
 END $$;
 
--- All consumers whose names begin so are gone; how many messages they had.
+-- All consumers whose names begin so are gone; how many messages they had. What was lent without an
+-- end stays with its session, if that is written to have it (2: lent); else nobody would get it.
 CREATE OR REPLACE FUNCTION heliograph._disown(prefix text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     names text[];
     count bigint;
 BEGIN
+    UPDATE heliograph.queued SET due = heliograph._instant()
+    WHERE state = 1 AND due IS NULL AND starts_with(consumer, prefix)
+        AND number NOT IN (SELECT -lent.number FROM inflight AS lent WHERE lent.state = 2);
     SELECT array_agg(DISTINCT consumer), count(*) INTO names, count FROM heliograph.queued
     WHERE state = 1 AND due IS NOT NULL AND starts_with(consumer, prefix);
     SELECT array_agg(DISTINCT name) INTO names FROM (
