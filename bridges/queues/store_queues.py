@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
+from broker.clock import Clock
 from broker.queues.delivery import Delivery
 from broker.queues.names import DEAD_LETTERS
 from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
+from broker.queues.pool import Pool
 from broker.queues.queue import Queue
 from broker.storage.queues.ports import OPERATIONS
 
@@ -274,7 +277,8 @@ class StoreQueues:
     # -- helpers ----------------------------------------------------------------------------------
 
     def _add(self, name: str, policy: QueuePolicy, origin: str, bindings: list[str]) -> Queue:
-        queue = self._queues[name] = Queue(name, policy, origin, bindings)
+        nobody = Pool(name, policy, Clock(), time.time)  # who consumes does so by this door
+        queue = self._queues[name] = Queue(name, policy, origin, nobody, bindings)
         return queue
 
     def _appeared(self, name: str) -> Queue:

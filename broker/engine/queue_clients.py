@@ -400,7 +400,7 @@ class QueueClients:
         queue = self.queueing.get(delivery.queue)
         if queue is not None and delivery.lease_until is not None:
             seconds = _seconds(text) or queue.policy.lease
-            self.queueing.renewed(_receipt(delivery), seconds)
+            self.queueing.renewed(queue, _receipt(delivery), seconds)
 
     def _answer(self, delivery: Delivery, kind: str, delay: float | None, why: str) -> None:
         queue = self.queueing.get(delivery.queue)

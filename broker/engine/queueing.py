@@ -18,6 +18,7 @@ from broker.packets.publication import Publication
 from broker.queues.delivery import Delivery
 from broker.queues.names import dead_letter_queue, takes_dead_letters
 from broker.queues.policy import QueuePolicy
+from broker.queues.pool import GRACE, Pool
 from broker.queues.queue import Queue
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ TOKEN_BITS = 62
 REAP_PAUSE = 5.0  # seconds between two looks for what has expired
 LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
 UNKNOWN = "unknown"
+LEASE_ENDED = "lease ended"
 SIZE, TOKEN = 12, 14  # places in a row of `queue_put`
 MQTT, RULES = OUR_CONSUMERS = ("mqtt", "rules")  # whose leases end with this process
 KEPT = ("dead",)  # events by which no message is lost
@@ -103,7 +105,8 @@ class Queueing:
         self.is_urgent = False  # the next batch shall not wait for anything else
         self.armed_for: int | None = None
         self._queues: dict[str, Queue] = {}
-        self._handed: dict[int, tuple[Row, int, Consumer]] = {}  # past the store, by number
+        # Messages that were handed over past the store, by number: a row of `queue_put`, the token.
+        self._handed: dict[int, tuple[Row, int, Queue]] = {}
         self._rows: dict[str, list[Row]] = {name: [] for name in ORDER}
         self._touched: dict[Queue, None] = {}  # queues that this batch puts into or asks for
         self._calls: dict[int, Answer] = {}
@@ -120,6 +123,7 @@ class Queueing:
         for name, policy, origin, bindings, mode, messages, size in opened.get("queues", ()):
             queue = self._add(name, QueuePolicy.from_json(policy), origin, json.loads(bindings))
             queue.mode = mode
+            queue.pool.is_paused = mode == "paused"
             queue.counted(messages, size)
             self.note_refusal(queue)
             for each in queue.bindings:
@@ -149,7 +153,10 @@ class Queueing:
     def consumers(self, name: str) -> int:
         """How many take messages out of it, or wait for some."""
         queue = self._queues.get(name)
-        return 0 if queue is None else len(queue.consumers) + len(queue.watchers)
+        if queue is None:
+            return 0
+        members = set(queue.consumers.values()) - {queue.pool} | set(queue.pool.members.values())
+        return len(members) + len(queue.watchers)
 
     @property
     def is_full(self) -> bool:
@@ -170,8 +177,12 @@ class Queueing:
         return queue
 
     def _add(self, name: str, policy: QueuePolicy, origin: str, bindings: Any) -> Queue:
-        queue = self._queues[name] = Queue(name, policy, origin, bindings)
+        pool = Pool(self.consumer_name(MQTT, name), policy, self._clock, self.wall)
+        pool.looks_ahead = not self.is_shared
+        queue = self._queues[name] = Queue(name, policy, origin, pool, bindings)
         queue.on_due = self._on_due
+        pool.on_expired = partial(self._on_expired, queue)
+        pool.on_stale = lambda delivery: self._give_up(queue, [delivery])
         return queue
 
     def consumer_name(self, kind: str, name: str) -> str:
@@ -223,16 +234,16 @@ class Queueing:
         """Give a message to a consumer that waits for one, past the store; False: nobody does. If
         it is acknowledged before the next batch is made, it is never written.
         """
-        consumer = queue.next_free()
-        if consumer is None or consumer.lease_seconds is None:
+        pool = queue.pool
+        if not pool.has_space:
             return False
         token = self._next_token
         self._next_token = token + 1
-        number = row[0]
-        self._handed[number] = (row, token, consumer)
+        self._handed[row[0]] = (row, token, queue)
         queue.count_in(size)
         self._touched[queue] = None
-        consumer.take([self._handed_delivery(row, token, consumer.lease_seconds)])
+        pool.take([self._handed_delivery(row, token, pool.lease_seconds)])
+        self._arm(pool)
         return True
 
     def _handed_delivery(self, row: Row, token: int, seconds: float) -> Delivery:
@@ -268,16 +279,60 @@ class Queueing:
 
     def join(self, queue: Queue, consumer: Consumer) -> None:
         """From now on the consumer gets messages."""
-        queue.join(consumer)
+        if consumer.lease_seconds is None:
+            queue.join(consumer)
+        else:
+            queue.pool.join(consumer)
+            queue.join(queue.pool)
+            queue.pool.serve()
         queue.wake(inf)
         self.look(queue)
 
     def part(self, queue: Queue, consumer: Consumer) -> None:
-        """It gets no more; its leases go back, but for those without an end."""
-        queue.part(consumer)
-        self.leave(consumer.name)
+        """It gets no more; what it has goes back, but for leases without an end."""
+        if queue.consumers.get(consumer.name) is consumer:
+            queue.part(consumer)
+            self.leave(consumer.name)
+        pool = queue.pool
+        for delivery in pool.part(consumer):
+            self._give_back(delivery)
+        if not pool.members and queue.consumers.get(pool.name) is pool:
+            self._give_up(queue, pool.flush())
+            queue.part(pool)
+            self.leave(pool.name)
         queue.wake(inf)
         self.look(queue)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Somebody had it and will not answer."""
+        row = (0, delivery.number, delivery.token, "return", None, "")
+        self._gather("queue_fail", row)
+
+    def _give_up(self, queue: Queue, deliveries: list[Delivery]) -> None:
+        """Nobody has had them: it is as if they had never been asked for."""
+        for delivery in deliveries:
+            handed = self._handed.pop(delivery.number, None)
+            if handed is not None:
+                self._rows["queue_put"].append(handed[0])
+            else:
+                row = (0, delivery.number, delivery.token, "untouched", None, "")
+                self._rows["queue_fail"].append(row)
+        if deliveries:
+            queue.wake(len(deliveries))
+            self._touched[queue] = None
+            self._hurry()
+
+    def _on_expired(self, queue: Queue, delivery: Delivery) -> None:
+        """A consumer has not answered in time: a failure."""
+        row = (0, delivery.number, delivery.token, "nack", 0.0, LEASE_ENDED)
+        self._rows["queue_fail"].append(row)
+        queue.wake()
+        self._touched[queue] = None
+        self._hurry()
+
+    def _arm(self, pool: Pool) -> None:
+        if pool.armed_for is None:
+            self._deadlines.arm(pool)
 
     def leave(self, consumer: str) -> None:
         """All leases of a consumer go back, but for those without an end."""
@@ -310,6 +365,7 @@ class Queueing:
             rows, next_in, _ = value
             answer("ok", self.deliveries(queue.name, rows), next_in)
 
+        self._give_up(queue, queue.pool.make_way())
         lasting = queue.policy.lease if seconds is None else seconds
         self._add_lease(queue, consumer, most, lasting, leased)
         self._hurry()
@@ -344,6 +400,7 @@ class Queueing:
             return
         if queue.consumers.get(consumer.name) is consumer:
             consumer.take(self.deliveries(queue.name, rows))
+            self._arm(queue.pool)
         # else it has left meanwhile, and what it was given goes back with the next batch
         self.look(queue)
 
@@ -374,7 +431,9 @@ class Queueing:
 
     def acknowledged(self, queue: Queue, receipts: list[Receipt]) -> None:
         """Consumers are done with messages; nobody waits to hear of it."""
+        pool = queue.pool
         for number, token in receipts:
+            pool.settled(number)
             handed = self._handed.pop(number, None)
             if handed is None:
                 self._rows["queue_ack"].append((0, number, token))
@@ -383,12 +442,15 @@ class Queueing:
         if queue.policy.order != "fifo":  # or nothing becomes ready by it
             queue.wake()
         self._touched[queue] = None
+        pool.serve()
+        self._arm(pool)
         self._hurry()
 
     def failed(
         self, queue: Queue, receipt: Receipt, kind: str, delay: float | None, reason: str
     ) -> None:
         """A consumer gives a message back; kind "nack", "dead" or "return"."""
+        queue.pool.settled(receipt[0])
         self._rows["queue_fail"].append((0, *receipt, kind, delay, reason))
         queue.wake()
         self._touched[queue] = None
@@ -415,9 +477,10 @@ class Queueing:
         """For a door: the leases end so many seconds from now."""
         self._settle("queue_renew", receipts, (seconds,), answer)
 
-    def renewed(self, receipt: Receipt, seconds: float) -> None:
+    def renewed(self, queue: Queue, receipt: Receipt, seconds: float) -> None:
         """A consumer needs longer; nobody waits to hear of it."""
-        self._gather("queue_renew", (0, *receipt, seconds))
+        queue.pool.renew(receipt[0], seconds)
+        self._gather("queue_renew", (0, *receipt, seconds + GRACE))
 
     def _settle(
         self, name: str, receipts: list[Receipt], more: Row, answer: Callable[[list[str]], None]
@@ -458,6 +521,9 @@ class Queueing:
             self._administrated(verb, queue, value)
             answer(value)
 
+        if queue is not None:
+            queue.pool.is_paused = queue.pool.is_paused or verb == "pause"
+            self._give_up(queue, queue.pool.flush())
         self._journal.promise(self._level)
         self._gather("queue_admin", (self._call(done), verb, name, arguments))
 
@@ -466,6 +532,7 @@ class Queueing:
             return
         if verb in MODES_BY_VERB:
             queue.mode = MODES_BY_VERB[verb]
+            queue.pool.is_paused = queue.mode == "paused"
             self.note_refusal(queue)
         elif verb == "drop" and value != "in use":
             self._queues.pop(queue.name, None)
@@ -482,7 +549,8 @@ class Queueing:
         def told(value: list[dict[str, Any]]) -> None:
             for each in value:
                 queue = self._queues.get(each["name"])
-                each["rates"] = {} if queue is None else queue.rates
+                if queue is not None:
+                    _correct(each, queue)
             answer(value)
 
         self._journal.questions.queues("queue_stats", (name, now), told)
@@ -495,10 +563,26 @@ class Queueing:
 
         def seen(rows: list[Row]) -> None:
             offset = self._offset()
-            answer([_seen(name, row, offset) for row in rows])
+            deliveries = [_seen(name, row, offset) for row in rows]
+            self._name_holders(name, deliveries)
+            answer(deliveries)
 
         arguments = (name, after, most, MOST_LEASED_BYTES, now)
         self._journal.questions.queues("queue_peek", arguments, seen)
+
+    def _name_holders(self, name: str, deliveries: list[Delivery]) -> None:
+        """To the store, all consumers here are one."""
+        queue = self._queues.get(name)
+        if queue is None:
+            return
+        for each in deliveries:
+            if each.consumer == queue.pool.name:
+                lease = queue.pool.leases.get(each.number)
+                if lease is None:
+                    each.state, each.consumer, each.lease_until = READY, None, None
+                else:
+                    each.consumer = lease.member.name
+                    each.lease_until = lease.delivery.lease_until
 
     def watch(self, name: str, wake: Callable[[], None]) -> Callable[[], None]:
         """Have `wake` called whenever something may have become ready; returns how to end that."""
@@ -546,8 +630,8 @@ class Queueing:
         """What was handed over and is not acknowledged yet is stored as leased."""
         handed, self._handed = self._handed, {}
         self._rows["queue_put"] += [
-            (*row[:TOKEN], token, consumer.name, consumer.lease_seconds)
-            for row, token, consumer in handed.values()
+            (*row[:TOKEN], token, queue.pool.name, queue.pool.lease_seconds)
+            for row, token, queue in handed.values()
         ]
 
     @property
@@ -612,6 +696,10 @@ class Queueing:
             return
         for queue in self._queues.values():
             queue.measure(now - self._reap_at + REAP_PAUSE)
+            for each in queue.pool.ageing():
+                if each.number not in self._handed:
+                    row = (0, each.number, each.token, queue.pool.lease_seconds)
+                    self._gather("queue_renew", row)
         self._reap_at = now + REAP_PAUSE
         if any(queue.messages for queue in self._queues.values()) and not self._journal.refuses:
             self._gather("queue_admin", (self._call(self._reaped), "reap", "", ()))
@@ -668,6 +756,14 @@ def _delivery(queue: str, row: Row, offset: float) -> Delivery:
     )
 
 
+def _correct(stats: dict[str, Any], queue: Queue) -> None:
+    """What waits in this broker's window is ready, whatever the store has been told."""
+    stats["rates"] = queue.rates
+    waiting = min(len(queue.pool.window), stats["leased"])
+    stats["leased"] -= waiting
+    stats["ready"] += waiting
+
+
 def _seen(queue: str, row: Row, offset: float) -> Delivery:
     """A row of a look: as that of a lease, then state, instant when it is due, consumer."""
     *leased, state, due, consumer = row
@@ -679,4 +775,4 @@ def _seen(queue: str, row: Row, offset: float) -> Delivery:
     return delivery
 
 
-LEASED = 1
+READY, LEASED = 0, 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from broker.queues.delivery import Delivery
     from broker.queues.policy import QueuePolicy
+    from broker.queues.pool import Pool
 
 SHARED_HINT = 64  # consumers that may ask when it is not known how many messages are ready
 SPARE_MESSAGES = 256  # runs of messages are let in without a look at each as long as so many fit
@@ -41,7 +42,8 @@ class Consumer(Protocol):
 
 
 class Queue:
-    """One queue and its consumers. `messages` and `size` (bytes) count what is in it, what the
+    """One queue and its consumers: its `pool`, when somebody is in it, and those with leases of
+    their own kind. `messages` and `size` (bytes) count what is in it, what the
     store has not written yet included.
     """
 
@@ -62,18 +64,25 @@ class Queue:
         "pending",
         "pending_size",
         "policy",
+        "pool",
         "rates",
         "size",
         "watchers",
     )
 
     def __init__(
-        self, name: str, policy: QueuePolicy, origin: str, bindings: Collection[str] = ()
+        self,
+        name: str,
+        policy: QueuePolicy,
+        origin: str,
+        pool: Pool,
+        bindings: Collection[str] = (),
     ) -> None:
         self.name = name
         self.policy = policy
         self.origin = origin  # "config" or "client"
         self.bindings = dict.fromkeys(bindings)
+        self.pool = pool
         self.mode = "running"
         self.messages = self.size = 0
         self.pending = self.pending_size = 0  # of them, what is in no batch yet
@@ -175,15 +184,6 @@ class Queue:
             asks.append((each, most))
             left -= most
         return asks
-
-    def next_free(self) -> Consumer | None:
-        """Whose turn it is to get a message; None: nobody has room."""
-        order = self._order
-        for _ in range(len(order)):
-            order.rotate(-1)
-            if order[-1].room > 0:
-                return order[-1]
-        return None
 
     @property
     def is_plain(self) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from broker.storage.queues.sqlite import SQLiteQueues
-from broker.storage.tables import queue_metadata
+from broker.storage.tables import inflight, queue_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,7 @@ class MemoryQueues:
         engine = create_engine("sqlite://", poolclass=StaticPool)
         self.connection = engine.connect()
         queue_metadata.create_all(self.connection)
+        inflight.create(self.connection)
         self._raw.commit()
         self.queues = SQLiteQueues(Random(1))
 
@@ -51,9 +52,13 @@ class MemoryQueues:
         self._raw.commit()
         return opened
 
-    def apply(self, operations: Operations) -> tuple[list[Any], list[Any]]:
-        """The queues' operations of one batch: results and counts."""
+    def apply(
+        self, operations: Operations, in_flight: Iterable[Row] = ()
+    ) -> tuple[list[Any], list[Any]]:
+        """One batch's results and counts. `in_flight` are the sessions' messages."""
         results: list[Any] = []
+        self._raw.execute("DELETE FROM inflight")
+        self._raw.executemany("INSERT INTO inflight VALUES (?, ?, ?, ?, ?, ?)", in_flight)
         self.queues.begin()
         for name, rows in operations:
             results += self.queues.apply(self.connection, name, rows)

@@ -131,7 +131,11 @@ class MemoryStore:
             for row in () if is_for_queues(name) else rows:
                 self._apply(name, row)
         for_queues = [each for each in operations if is_for_queues(each[0])]
-        results, counts = self.queued.apply(for_queues) if for_queues else ([], [])
+        results: list[Any] = []
+        counts: list[Any] = []
+        if for_queues:
+            in_flight = self.tables["inflight"].values()
+            results, counts = self.queued.apply(for_queues, in_flight)
         self._check()
         if self.journal is not None:
             self.journal.on_committed(position, 0.001, count, results, counts)

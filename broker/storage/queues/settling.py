@@ -18,6 +18,12 @@ RETRY = """
     WHERE number = ?
 """
 RENEW = "UPDATE queued SET due = ? WHERE number = ? AND due IS NOT NULL"
+# Nobody has had it: it is as if it had not been leased.
+UNTOUCHED = """
+    UPDATE queued SET state = 0, due = NULL, token = NULL, consumer = NULL,
+        acquisitions = acquisitions - 1
+    WHERE number = ?
+"""
 LEASED_TO = f"queue = ? AND {BUSY} AND state = 1 AND due IS NOT NULL AND consumer = ?"
 RUN_OUT = f"queue = ? AND {BUSY} AND state = 1 AND due <= ? LIMIT ?"
 
@@ -78,6 +84,9 @@ def _fail(work: Work, message: Held, kind: str, delay: float | None, reason: str
         return count_failure(work, message, delay)
     if kind == "return":
         return give_back(work, [message])[0]
+    if kind == "untouched":
+        work.run(UNTOUCHED, message.number)
+        return OK
     work.bury([message], clean(reason) or "rejected")
     return DEAD
 

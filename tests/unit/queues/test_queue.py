@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from broker.clock import Clock
 from broker.queues.policy import QueuePolicy
+from broker.queues.pool import Pool
 from broker.queues.queue import Queue
 
 
@@ -22,7 +24,8 @@ class Eater:
 
 
 def queue(*rooms: int, hint: float = inf, **policy: Any) -> Queue:
-    made = Queue("q", QueuePolicy(**policy), "config")
+    settings = QueuePolicy(**policy)
+    made = Queue("q", settings, "config", Pool("pool", settings, Clock(), float))
     for number, room in enumerate(rooms):
         made.join(Eater(f"c{number}", room))
     made.hint = hint
@@ -45,7 +48,6 @@ def test_a_few_messages_are_shared_among_the_hungry():
 def test_consumers_take_turns():
     one = queue(16, 16, 16, hint=1)
     assert {next(iter(asked(one))) for _ in range(3)} == {"c0", "c1", "c2"}
-    assert {one.next_free().name for _ in range(3)} == {"c0", "c1", "c2"}  # type: ignore[union-attr]
 
 
 def test_nobody_asks_a_paused_queue_nor_without_room_nor_for_nothing():
@@ -64,7 +66,7 @@ def test_a_consumer_of_the_same_name_takes_the_place_of_the_old_one():
     one.part(old)
     assert asked(one) == {"c0": 7}
     one.part(one.consumers["c0"])
-    assert one.next_free() is None
+    assert not one.wants
 
 
 def test_what_the_store_counts_and_what_it_has_not_got_yet_add_up():
