@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -76,32 +77,26 @@ class Broker:
 
 
 class Sensors:
-    """A client that publishes with QoS 1 and remembers how long each acknowledgement took."""
+    """A client that publishes with QoS 1, and waits until the broker has acknowledged."""
 
     def __init__(self, broker: Broker) -> None:
-        self.seconds: list[float] = []
-        self._sent: dict[int, float] = {}
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.max_inflight_messages_set(AT_ONCE)
-        self._client.on_publish = self._on_puback
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
 
-    def publish(self, messages: Iterable[tuple[str, str]]) -> float:
+    def publish(self, messages: Iterable[tuple[str, str]], a_second: float = inf) -> float:
         """Topics and payloads; returns, when all are acknowledged, how many seconds that took."""
         began = time.monotonic()
-        for topic, payload in messages:
+        for number, (topic, payload) in enumerate(messages):
+            time.sleep(max(0.0, began + number / a_second - time.monotonic()))
             info = self._client.publish(topic, payload, qos=1)
-            self._sent[info.mid] = time.monotonic()
         info.wait_for_publish()
         return time.monotonic() - began
 
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-    def _on_puback(self, _c: object, _u: object, mid: int, *_: object) -> None:
-        self.seconds.append(time.monotonic() - self._sent.pop(mid, time.monotonic()))
 
 
 def count(default: int) -> int:
