@@ -127,12 +127,20 @@ def test_mqtt_messages_cut_anywhere_are_taken_once_and_acknowledged_each(books: 
     [
         wire.publish("bench/work/a", bytes(64), 1, wire.V311, packet_id=1),
         wire.publish("$queue/work/1/bench/work/a", bytes(64), 0, wire.V311),
-        wire.suback(1, 1, wire.V311),
+        wire.suback(1, 0x80, wire.V311),
     ],
 )
 def test_what_is_no_message_of_the_queue_is_refused(packet: bytes) -> None:
     with pytest.raises(FaultError, match="unexpected packet"):
         MqttConsuming("work").take(packet)
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_a_suback_may_stand_among_the_messages(books: Books, after: int) -> None:
+    packets = [wire.packet(first, body) for first, body in wire.split(mqtt_stream(books))]
+    packets.insert(after, wire.suback(1, 1, wire.V311))
+    bodies, acks = MqttConsuming("work").take(b"".join(packets))
+    assert (len(bodies), len(acks)) == (5, 5 * wire.ACK)
 
 
 def test_amqp_messages_cut_anywhere_are_taken_once_and_acknowledged_together(books: Books) -> None:

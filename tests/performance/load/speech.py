@@ -16,6 +16,7 @@ from tests.performance.load.ledger import DIGITS, Source
 from tests.performance.measure import FaultError
 
 _PUBLISH_QOS1 = wire.PUBLISH | 1 << 1
+_SUBACK = wire.suback(1, 1, wire.V311)
 _ONE_BYTE = 0x7F  # the largest remaining length in one byte
 _END = bytes([amqp.END])
 
@@ -48,7 +49,10 @@ class MqttPublishing:
 
 
 class MqttConsuming:
-    """Topics are `$queue/NAME/NUMBER/TOPIC`, so that a packet's size grows with the number."""
+    """Topics are `$queue/NAME/NUMBER/TOPIC`, so that a packet's size grows with the number.
+
+    The SUBACK may come after the first messages.
+    """
 
     __slots__ = ("_tail", "_topic")
 
@@ -63,6 +67,9 @@ class MqttConsuming:
             after = at + 2 + length
             if after > end + 1:
                 break
+            if data[at:after] == _SUBACK:
+                at = after
+                continue
             if (
                 data[at] != _PUBLISH_QOS1
                 or length > _ONE_BYTE
@@ -163,10 +170,8 @@ def _mqtt_publishers(port: int, count: int, queue: str) -> list[socket.socket]:
 def _mqtt_consumers(port: int, count: int, queue: str, prefetch: int) -> list[socket.socket]:
     """The prefetch is a setting of the queue."""
     clients = open_clients(port, [f"worker-{n}" for n in range(count)], wire.V311)
-    expected = wire.suback(1, 1, wire.V311)
     for client in clients:
         client.sendall(wire.subscribe(1, f"$queue/{queue}", 1, wire.V311))
-        _expect(client, expected)
     return clients
 
 
