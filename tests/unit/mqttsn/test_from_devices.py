@@ -115,6 +115,17 @@ def test_another_qos_2_message_under_the_same_id_releases_the_one_before() -> No
     assert world.hear() == []  # nobody has asked
 
 
+def test_another_qos_2_message_before_the_answer_to_the_one_before_waits_for_its_own() -> None:
+    world = registered()
+    world.say(Publish(QOS_2, 1, 1, b"old"), Publish(QOS_2, 1, 1, b"new"))
+    world.session.take()
+    world.session.receiver.on_pubrec(1, 0)
+    assert world.hear() == []
+    assert world.session.take() == [("pubrel", 1)]
+    world.say(Publish(Flags(dup=True, qos=2), 1, 1, b"new"))
+    assert [asked[1].payload for asked in world.session.take()] == [b"new"]
+
+
 def test_so_many_messages_may_be_under_way() -> None:
     world = registered(max_requests=2)
     world.say(*[Publish(QOS_1, 1, msg_id, b"x") for msg_id in (1, 2, 3)])
@@ -212,10 +223,14 @@ def test_an_id_is_told_when_it_is_kept() -> None:
             kept.append(done)
 
     world = World(notebook=SlowNotebook())
-    world.join()
+    session = world.join()
     assert world.say(Register(0, 1, "a/b")) == []
-    kept[0]()
+    kept.pop()()
     assert world.hear() == [Regack(1, 1, 0)]
+    session.receiver.on_publish(Message("a/c", b"x"))
+    assert world.hear() == []
+    kept.pop()()
+    assert world.hear() == [Register(2, 1, "a/c")]
 
 
 def test_a_subscription_to_a_name_brings_its_id() -> None:

@@ -10,7 +10,10 @@ from bridges.mqttsn.packets import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubcomp,
     Publish,
+    Pubrec,
+    Pubrel,
     Regack,
     Register,
 )
@@ -140,6 +143,22 @@ def test_one_pingreq_fetches_so_many_messages() -> None:
     assert len(world.say(Pingreq("dev"))) == 1
 
 
+def test_a_release_without_an_answer_comes_again_after_the_sleep() -> None:
+    world = World()
+    session = world.join()
+    for msg_id in (1, 2):
+        session.receiver.on_publish(Message("ab", b"x", 2, msg_id=msg_id))
+    world.hear()
+    world.say(Pubrec(1))
+    session.receiver.on_pubrel(1)
+    assert world.hear() == [Pubrel(1)]
+    world.say(Disconnect(600))
+    assert world.say(Pingreq("dev")) == [Pubrel(1)]
+    [publish] = world.say(Pubcomp(1))
+    assert isinstance(publish, Publish)
+    assert publish.msg_id == 2
+
+
 def test_a_connect_ends_the_sleep_and_ids_are_still_known() -> None:
     world = World()
     world.join(clean=False)
@@ -197,10 +216,10 @@ def test_an_active_device_and_its_ids_survive_a_restart() -> None:
     world.say(Register(0, 1, "a/b"))
     after = restarted(world)
     after.session.receiver.on_opened(True)
-    assert after.say(Publish(Flags(qos=1), 1, 7, b"x")) == []
-    assert after.session.take() == [("publish", Message("a/b", b"x", 1, msg_id=7))]
     after.session.receiver.on_publish(Message("a/b", b"y"))
     assert after.hear() == [Publish(Flags(), 1, 0, b"y")]
+    assert after.say(Publish(Flags(qos=1), 1, 7, b"x")) == []
+    assert after.session.take() == [("publish", Message("a/b", b"x", 1, msg_id=7))]
     after.pass_time(111)
     assert after.session.closed is True
 
