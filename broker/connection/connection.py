@@ -217,8 +217,13 @@ class Connection:
 
     def drained(self) -> None:
         """The outbox was taken: send more of what waits in the session."""
-        if self.session is not None and self.session.queueing:
-            self.attempt(self.session.pump)
+        session = self.session
+        if session is None:
+            return
+        if session.queueing:
+            self.attempt(session.pump)
+        if session.lending is not None:
+            self.attempt(session.lending.pump)
 
     @property
     def sated(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from broker.engine.queueing import RULES
 from broker.packets.publication import Publication
+from broker.queues.policy import QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,27 +84,31 @@ class Forwarder:
             self._forward(delivery, forward)
 
     def _try_again(self) -> None:
-        """What has waited for too long is another's by now: leases end."""
-        now = self._queueing.wall()
-        while self._waiting and (self._waiting[0].lease_until or now) < now:
-            self._waiting.popleft()
+        """To wait for room is no failure: the leases go on."""
+        for delivery in self._waiting:
+            self._queueing.renewed(self._queue, delivery, self._queue.policy.lease)
         self._move_on()
         self._queueing.look(self._queue)
 
     def _has_room(self, delivery: Delivery, forward: Forward) -> bool:
         size = len(delivery.payload) + len(delivery.topic) + len(delivery.properties)
+        for entry in forward.entries:
+            if self._queueing.get(entry.queue) is None:
+                self._queueing.define(entry.queue, QueuePolicy())
         return all(self._queueing.intake.has_room(entry.queue, size) for entry in forward.entries)
 
     def _forward(self, delivery: Delivery, forward: Forward) -> None:
-        receipt = (delivery.number, delivery.token)
         if not forward.entries and not forward.topics:
-            self._queueing.failed(self._queue, receipt, "dead", None, NO_RULE)
+            self._queueing.failed(self._queue, delivery, "dead", None, NO_RULE)
             return
         for entry in forward.entries:
-            self._queueing.intake.enqueue(entry, self._publication(delivery, delivery.topic))
+            result = self._queueing.intake.enqueue(
+                entry, self._publication(delivery, delivery.topic)
+            )
+            assert result == "ok", result
         for topic in forward.topics:
             self._publish(self._publication(delivery, topic))
-        self._queueing.acknowledged(self._queue, [receipt])
+        self._queueing.acknowledged(self._queue, [delivery])
 
     def _publication(self, delivery: Delivery, topic: str) -> Publication:
         expires_at = delivery.expires_at

@@ -455,7 +455,7 @@ class Journal:
             calls = min(calls[0], sent.calls[0]), sent.calls[1]
             _release(sent.answers)
         if self.queues is not None:
-            self.queues.on_results(results, counts)
+            self.queues.on_results(position, results, counts)
             self.queues.on_lost(*calls)
         self._let_go_on()
         self.turn()
@@ -544,7 +544,7 @@ class Journal:
         self._is_due = self._is_due and not everything
         operations = self._changes.take(everything)
         if self.queues is not None:
-            operations += self.queues.take()
+            operations += self.queues.take(self.position)
         if operations or (synced and self._sent and not self._sent[-1].synced):
             self._submit(operations, synced, answers, size)
         elif self._sent:

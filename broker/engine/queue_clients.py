@@ -12,13 +12,13 @@ that outlives its connection: exactly once is between the two of them.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from broker.engine.lending import LONGEST_REASON, Lending, Member, seconds
 from broker.engine.queueing import MQTT
-from broker.packets.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from broker.packets.codes import MQTT_5, ReasonCode
 from broker.packets.properties import Property
-from broker.packets.publication import PUBLISH, Publication, user_properties
+from broker.packets.publication import Publication, user_properties
 from broker.queues.entry import Entry
 from broker.queues.names import PREFIX, is_queue_name
 from broker.queues.policy import (
@@ -27,28 +27,18 @@ from broker.queues.policy import (
     LOWEST_PRIORITY,
     QueuePolicy,
 )
-from broker.session.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from broker.clock import Clock
     from broker.connection.ports import Traffic
-    from broker.engine.ports import Row
-    from broker.engine.queueing import Queueing, Receipt
-    from broker.packets.properties import Properties
+    from broker.engine.queueing import Queueing
     from broker.queues.delivery import Delivery
-    from broker.queues.queue import Queue
-    from broker.session.outgoing import Outgoing
     from broker.session.session import Session
+    from broker.session.subscription import Subscription
 
-REFUSED = 0x80  # reason codes from here on are failures
-QOS_2 = 2
-FOR_MQTT_5 = 0x100  # above the first byte of a PUBLISH
-TOO_LARGE = "too large for the consumer"
-LONGEST_REASON = 256  # characters that are kept of what a client says
 LONGEST_TEXT = 65_535  # bytes
-LONGEST_DELAY = 366 * 86_400.0  # seconds
 
 
 class Address(NamedTuple):
@@ -72,197 +62,6 @@ def is_queue_topic(topic: str) -> bool:
 def is_control_topic(topic: str) -> bool:
     """Whether it is about a message that the client has: nobody else's can be meant."""
     return topic.startswith(PREFIX) and "/$" in topic
-
-
-class Member:
-    """One client that consumes one queue."""
-
-    __slots__ = ("_lending", "asked", "held", "name", "queue", "subscription", "waiting")
-
-    def __init__(
-        self, name: str, queue: Queue, subscription: Subscription, lending: Lending
-    ) -> None:
-        self.name = name
-        self.queue = queue
-        self.subscription = subscription
-        self.asked = 0
-        self.held = 0  # messages that the client has and has not answered
-        self.waiting: deque[Delivery] = deque()  # leased, but its window was full meanwhile
-        self._lending = lending
-
-    @property
-    def room(self) -> int:
-        """See Consumer."""
-        session = self.subscription.session
-        carrier = session.carrier
-        if carrier is None or carrier.blocked:
-            return 0
-        waiting = len(self.waiting) + self.asked
-        mine = self.queue.policy.prefetch - self.held
-        return min(mine, session.window - session.in_flight) - waiting
-
-    @property
-    def lease_seconds(self) -> float | None:
-        """See Consumer."""
-        is_kept = self.subscription.qos == QOS_2 and self.subscription.session.record is not None
-        return None if is_kept else self.queue.policy.lease
-
-    def take(self, deliveries: list[Delivery]) -> None:
-        """See Consumer."""
-        self.waiting += deliveries
-        self._lending.pump()
-
-
-class Lending:
-    """What one session has out of queues: by packet id, until the client has answered."""
-
-    __slots__ = ("_clients", "_session", "leases", "members", "version_bit")
-
-    def __init__(self, session: Session, clients: QueueClients) -> None:
-        self._session = session
-        self._clients = clients
-        self.leases: dict[int, tuple[Member, Delivery]] = {}
-        self.members: dict[str, Member] = {}  # by the filter as the client wrote it
-        self.version_bit = FOR_MQTT_5
-
-    # -- for the session --------------------------------------------------------------------------
-
-    def connected(self) -> None:
-        """The client is there: it takes messages."""
-        carrier = self._session.carrier
-        self.version_bit = FOR_MQTT_5 if carrier and carrier.version == MQTT_5 else 0
-        for member in self.members.values():
-            self._clients.queueing.join(member.queue, member)
-
-    def restore(self, packet_id: int, first: int, row: Row) -> Outgoing:
-        """Take back a QoS 2 message that was lent before a restart."""
-        name, *rest = row
-        queueing = self._clients.queueing
-        queue = queueing.get(name) or queueing.define(name, QueuePolicy())
-        (delivery,) = queueing.deliveries(name, [tuple(rest)])
-        member = next((each for each in self.members.values() if each.queue is queue), None)
-        if member is None:  # the session has ended: it is only there to give it back
-            subscription = Subscription(self._session, f"{PREFIX}{name}", QOS_2)
-            member = Member("", queue, subscription, self)
-        member.held += 1
-        self.leases[packet_id] = (member, delivery)
-        version = MQTT_5 if first & FOR_MQTT_5 else MQTT_3_1_1
-        publication = self._clients.publication(delivery, version)
-        return (publication, member.subscription, first & ~FOR_MQTT_5)
-
-    def disconnected(self) -> None:
-        """The client has gone: what it has goes back, but for what only it may have."""
-        is_kept = self._session.record is not None
-        back = [
-            packet_id
-            for packet_id, (member, _) in self.leases.items()
-            if not (is_kept and member.subscription.qos == QOS_2)
-        ]
-        self._session.take_back(back)
-        for packet_id in back:
-            member, _ = self.leases.pop(packet_id)
-            member.held -= 1
-        for member in self.members.values():
-            self._return_waiting(member)
-            self._clients.queueing.part(member.queue, member)
-
-    def ended(self) -> None:
-        """The session is over."""
-        self.disconnected()
-        self._session.take_back(list(self.leases))
-        for member, delivery in self.leases.values():
-            self._clients.queueing.failed(member.queue, _receipt(delivery), "return", None, "")
-        self.leases.clear()
-        self.members.clear()
-
-    def pump(self) -> None:
-        """Send what was leased and waits for the client's window."""
-        for member in self.members.values():
-            while member.waiting:
-                if not self._send(member, member.waiting[0]):
-                    break
-                member.waiting.popleft()
-
-    def on_pubacks(self, packet_ids: Iterable[int]) -> None:
-        """The client has answered QoS 1 messages, with success."""
-        leases = self.leases
-        done: dict[Member, list[Receipt]] = {}
-        for packet_id in packet_ids:
-            lease = leases.pop(packet_id, None)
-            if lease is not None:
-                member, delivery = lease
-                member.held -= 1
-                done.setdefault(member, []).append((delivery.number, delivery.token))
-        for member, receipts in done.items():
-            self._clients.queueing.acknowledged(member.queue, receipts)
-        self.pump()
-
-    def on_answer(self, packet_id: int, reason: int, properties: Properties) -> None:
-        """The client has answered one message: PUBACK or PUBREC."""
-        if reason < REFUSED:
-            self.on_pubacks((packet_id,))
-            return
-        lease = self.leases.pop(packet_id, None)
-        if lease is not None:
-            member, delivery = lease
-            member.held -= 1
-            kind = "dead" if reason == ReasonCode.PAYLOAD_FORMAT_INVALID else "nack"
-            delay = _seconds(dict(properties.get(Property.USER_PROPERTY, ())).get("delay"))
-            why = str(properties.get(Property.REASON_STRING, ""))[:LONGEST_REASON]
-            self._clients.queueing.failed(member.queue, _receipt(delivery), kind, delay, why)
-        self.pump()
-
-    # -- by its control topics --------------------------------------------------------------------
-
-    def find(self, queue: str, number: int) -> Delivery | None:
-        """A message that this client has and has not answered."""
-        for member, delivery in self.leases.values():
-            if delivery.number == number and member.queue.name == queue:
-                return delivery
-        return None
-
-    # -- helpers ----------------------------------------------------------------------------------
-
-    def _send(self, member: Member, delivery: Delivery) -> bool:
-        """False: there is no room in the client's window."""
-        session, subscription = self._session, member.subscription
-        carrier = session.carrier
-        if carrier is None:
-            return False
-        publication = self._clients.publication(delivery, carrier.version)
-        qos = subscription.qos
-        if not qos:
-            carrier.send_publication(publication, PUBLISH, 0, subscription.identifiers)
-            self._clients.queueing.acknowledged(member.queue, [_receipt(delivery)])
-            return True
-        packet_id = session.lend(publication, subscription, PUBLISH | qos << 1)
-        if not packet_id:
-            return False
-        if packet_id < 0:
-            self._clients.queueing.failed(member.queue, _receipt(delivery), "nack", None, TOO_LARGE)
-            return True
-        member.held += 1
-        self.leases[packet_id] = (member, delivery)
-        return True
-
-    def _return_waiting(self, member: Member) -> None:
-        while member.waiting:
-            delivery = member.waiting.popleft()
-            if delivery.lease_until is None:  # else leaving gives it back
-                receipt = _receipt(delivery)
-                self._clients.queueing.failed(member.queue, receipt, "return", None, "")
-
-    def leave(self, wanted: str) -> None:
-        """The client unsubscribes: what it has not answered goes back."""
-        member = self.members.pop(wanted)
-        held = [each for each, (other, _) in self.leases.items() if other is member]
-        for packet_id in held:  # it may be answered still, which is then heard by nobody
-            _, delivery = self.leases.pop(packet_id)
-            if delivery.lease_until is None:
-                receipt = _receipt(delivery)
-                self._clients.queueing.failed(member.queue, receipt, "return", None, "")
-        self._return_waiting(member)
-        self._clients.queueing.part(member.queue, member)
 
 
 class QueueClients:
@@ -293,7 +92,8 @@ class QueueClients:
         if found.rest and (queue is None or found.rest not in queue.bindings):
             if not self._creates or (queue is not None and queue.origin == "config"):
                 return ReasonCode.NOT_AUTHORIZED
-            return ReasonCode.QUOTA_EXCEEDED if self.queueing.is_full else None
+            is_full = self.queueing.is_full if queue is None else queue.is_bound_enough
+            return ReasonCode.QUOTA_EXCEEDED if is_full else None
         return ReasonCode.TOPIC_FILTER_INVALID if queue is None else None
 
     def subscribe(self, wanted: str, subscription: Subscription) -> None:
@@ -315,12 +115,13 @@ class QueueClients:
         session = subscription.session
         lending = self._lending(session)
         if lending is None:
-            lending = session.lending = Lending(session, self)
+            lending = session.lending = Lending(session, self.queueing, self.publication)
         member = lending.members.get(wanted)
         if member is not None:
             member.subscription = subscription
         else:
-            name = self.queueing.consumer_name(MQTT, f"{session.client_id}/{queue.name}")
+            which = wanted.removeprefix(PREFIX)
+            name = self.queueing.consumer_name(MQTT, f"{session.client_id}/{which}")
             lending.members[wanted] = Member(name, queue, subscription, lending)
 
     def unsubscribe(self, session: Session, wanted: str) -> None:
@@ -344,10 +145,10 @@ class QueueClients:
             return ReasonCode.TOPIC_NAME_INVALID
         lending = self._lending(session)
         delivery = None if lending is None else lending.find(found.queue, int(number))
-        if delivery is None:
+        text = publication.payload[:LONGEST_REASON].decode(errors="replace")
+        if lending is None or delivery is None or not act(self, lending, delivery, text):
             self._traffic.lose("queue_late_answer")
             return ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
-        act(self, delivery, publication.payload[:LONGEST_REASON].decode(errors="replace"))
         return ReasonCode.SUCCESS
 
     def publish(self, publication: Publication) -> ReasonCode:
@@ -390,25 +191,28 @@ class QueueClients:
 
     # -- control topics ---------------------------------------------------------------------------
 
-    def _nack(self, delivery: Delivery, text: str) -> None:
-        self._answer(delivery, "nack", _seconds(text), "")
+    def _nack(self, lending: Lending, delivery: Delivery, text: str) -> bool:
+        return self._answer(lending, delivery, "nack", seconds(text), "")
 
-    def _reject(self, delivery: Delivery, text: str) -> None:
-        self._answer(delivery, "dead", None, text)
+    def _reject(self, lending: Lending, delivery: Delivery, text: str) -> bool:
+        return self._answer(lending, delivery, "dead", None, text)
 
-    def _renew(self, delivery: Delivery, text: str) -> None:
+    def _renew(self, _: Lending, delivery: Delivery, text: str) -> bool:
         queue = self.queueing.get(delivery.queue)
-        if queue is not None and delivery.lease_until is not None:
-            seconds = _seconds(text) or queue.policy.lease
-            self.queueing.renewed(queue, _receipt(delivery), seconds)
+        if queue is None:
+            return False
+        return self.queueing.renewed(queue, delivery, seconds(text) or queue.policy.lease)
 
-    def _answer(self, delivery: Delivery, kind: str, delay: float | None, why: str) -> None:
+    def _answer(
+        self, lending: Lending, delivery: Delivery, kind: str, delay: float | None, why: str
+    ) -> bool:
+        """False: it is too late."""
+        lending.answered(delivery)
         queue = self.queueing.get(delivery.queue)
-        if queue is not None:
-            self.queueing.failed(queue, _receipt(delivery), kind, delay, why)
+        return queue is not None and self.queueing.failed(queue, delivery, kind, delay, why)
 
 
-CONTROLS: Mapping[str, Callable[[QueueClients, Delivery, str], None]] = {
+CONTROLS: Mapping[str, Callable[[QueueClients, Lending, Delivery, str], bool]] = {
     "$nack": QueueClients._nack,
     "$reject": QueueClients._reject,
     "$renew": QueueClients._renew,
@@ -435,8 +239,8 @@ def _entry(queue: str, publication: Publication) -> Entry:
         queue,
         told.get("key"),
         _priority(priority),
-        _seconds(told.get("delay")) or 0.0,
-        _seconds(told.get("ttl")),
+        seconds(told.get("delay")) or 0.0,
+        seconds(told.get("ttl")),
         told.get("dedup-id"),
     )
 
@@ -445,17 +249,6 @@ def _priority(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 1:
         return DEFAULT_PRIORITY
     return max(LOWEST_PRIORITY, min(int(text), HIGHEST_PRIORITY))
-
-
-def _seconds(text: str | None) -> float | None:
-    """A number of seconds that somebody has written; None: it is none."""
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_DELAY) if seconds >= 0 else None
 
 
 def _told(delivery: Delivery) -> Iterable[tuple[str, str]]:
@@ -477,7 +270,3 @@ def _told(delivery: Delivery) -> Iterable[tuple[str, str]]:
 def _text(text: str) -> bytes:
     encoded = text.encode()
     return len(encoded).to_bytes(2, "big") + encoded
-
-
-def _receipt(delivery: Delivery) -> Receipt:
-    return (delivery.number, delivery.token)

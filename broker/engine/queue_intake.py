@@ -180,6 +180,6 @@ def refusal(queue: Queue, size: int) -> str | None:
     """Why a queue takes no message of so many bytes."""
     if queue.mode == "draining":
         return "draining"
-    if queue.policy.on_full == "reject" and not queue.has_room(size):
+    if not queue.has_room(size):
         return "full"
     return None

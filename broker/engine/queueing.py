@@ -54,7 +54,7 @@ MOST_LEASED_BYTES = 1_048_576  # in one answer of the store
 TOKEN_BITS = 62
 REAP_PAUSE = 5.0  # seconds between two looks for what has expired
 LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
-UNKNOWN = "unknown"
+UNKNOWN, IN_USE = "unknown", "in use"
 LEASE_ENDED = "lease ended"
 SIZE, TOKEN = 12, 14  # places in a row of `queue_put`
 MQTT, RULES = OUR_CONSUMERS = ("mqtt", "rules")  # whose leases end with this process
@@ -124,7 +124,7 @@ class Queueing:
             queue = self._add(name, QueuePolicy.from_json(policy), origin, json.loads(bindings))
             queue.mode = mode
             queue.pool.is_paused = mode == "paused"
-            queue.counted(messages, size)
+            queue.counted(messages, size, 0)
             self.note_refusal(queue)
             for each in queue.bindings:
                 self.bindings.bind(name, each)
@@ -182,6 +182,7 @@ class Queueing:
         queue = self._queues[name] = Queue(name, policy, origin, pool, bindings)
         queue.on_due = self._on_due
         pool.on_expired = partial(self._on_expired, queue)
+        pool.on_fault = self._deadlines.on_fault
         pool.on_stale = lambda delivery: self._give_up(queue, [delivery])
         return queue
 
@@ -280,33 +281,67 @@ class Queueing:
     def join(self, queue: Queue, consumer: Consumer) -> None:
         """From now on the consumer gets messages."""
         if consumer.lease_seconds is None:
+            self.retire(queue, consumer)
             queue.join(consumer)
         else:
+            if queue.consumers.get(consumer.name) is consumer:
+                queue.part(consumer)
             queue.pool.join(consumer)
             queue.join(queue.pool)
             queue.pool.serve()
+            self._arm(queue.pool)
         queue.wake(inf)
         self.look(queue)
 
-    def part(self, queue: Queue, consumer: Consumer) -> None:
-        """It gets no more; what it has goes back, but for leases without an end."""
+    def retire(self, queue: Queue, consumer: Consumer) -> None:
+        """It gets no more, and may still answer what it has."""
         if queue.consumers.get(consumer.name) is consumer:
             queue.part(consumer)
             self.leave(consumer.name)
         pool = queue.pool
-        for delivery in pool.part(consumer):
-            self._give_back(delivery)
+        pool.retire(consumer)
         if not pool.members and queue.consumers.get(pool.name) is pool:
             self._give_up(queue, pool.flush())
             queue.part(pool)
-            self.leave(pool.name)
+            if queue.policy.order == "single_active" and not pool.asked and not pool.leases:
+                self.leave(pool.name)  # or others wait until its time is over
+
+    def part(self, queue: Queue, consumer: Consumer) -> None:
+        """It gets no more; what it has goes back, but for leases without an end."""
+        for delivery in queue.pool.part(consumer):
+            self._give_back(delivery)
+        self.retire(queue, consumer)
         queue.wake(inf)
         self.look(queue)
 
+    def returned(self, queue: Queue, delivery: Delivery) -> None:
+        """A consumer has a message and will not answer."""
+        if delivery.lease_until is None or queue.pool.settle(delivery):
+            self._give_back(delivery)
+            queue.wake()
+            self._touched[queue] = None
+
+    def has_room_again(self, queue: Queue) -> None:
+        """A consumer may have room that had none."""
+        queue.pool.has_room_again()
+        self._arm(queue.pool)
+        self.look(queue)
+
     def _give_back(self, delivery: Delivery) -> None:
-        """Somebody had it and will not answer."""
-        row = (0, delivery.number, delivery.token, "return", None, "")
+        self._fail(delivery, "return", None, "")
+
+    def _fail(self, delivery: Delivery, kind: str, delay: float | None, reason: str) -> None:
+        """What has not been written yet is, before it fails."""
+        handed = self._handed.pop(delivery.number, None)
+        if handed is not None:
+            self._write_down(handed)
+        row = (0, delivery.number, delivery.token, kind, delay, reason)
         self._gather("queue_fail", row)
+
+    def _write_down(self, handed: tuple[Row, int, Queue]) -> None:
+        row, token, queue = handed
+        leased = (token, queue.pool.name, queue.pool.lease_seconds)
+        self._rows["queue_put"].append((*row[:TOKEN], *leased))
 
     def _give_up(self, queue: Queue, deliveries: list[Delivery]) -> None:
         """Nobody has had them: it is as if they had never been asked for."""
@@ -324,11 +359,9 @@ class Queueing:
 
     def _on_expired(self, queue: Queue, delivery: Delivery) -> None:
         """A consumer has not answered in time: a failure."""
-        row = (0, delivery.number, delivery.token, "nack", 0.0, LEASE_ENDED)
-        self._rows["queue_fail"].append(row)
+        self._fail(delivery, "nack", 0.0, LEASE_ENDED)
         queue.wake()
         self._touched[queue] = None
-        self._hurry()
 
     def _arm(self, pool: Pool) -> None:
         if pool.armed_for is None:
@@ -383,25 +416,29 @@ class Queueing:
         for consumer, most in queue.asks():
             consumer.asked += most
             queue.hint -= most
-            answer = partial(self._on_leased, queue, consumer, most)
+            answer = partial(self._on_leased, queue, consumer, most, queue.woken)
             self._add_lease(queue, consumer.name, most, consumer.lease_seconds, answer)
 
-    def _on_leased(self, queue: Queue, consumer: Consumer, most: int, value: Any) -> None:
+    def _on_leased(
+        self, queue: Queue, consumer: Consumer, most: int, woken: float, value: Any
+    ) -> None:
         consumer.asked -= most
         if value is None or value == UNKNOWN:
             self._look_again(queue, LOST_PAUSE)
             return
         rows, next_in, _ = value
         if len(rows) < most:
-            queue.hint = queue.pending
+            queue.none_left(woken)
         if next_in is not None:
             self._look_again(queue, next_in)
         if not rows:
             return
+        deliveries = self.deliveries(queue.name, rows)
         if queue.consumers.get(consumer.name) is consumer:
-            consumer.take(self.deliveries(queue.name, rows))
+            consumer.take(deliveries)
             self._arm(queue.pool)
-        # else it has left meanwhile, and what it was given goes back with the next batch
+        else:  # it has left meanwhile
+            self._give_up(queue, deliveries)
         self.look(queue)
 
     def _look_again(self, queue: Queue, seconds: float) -> None:
@@ -429,14 +466,15 @@ class Queueing:
 
     # -- settling ---------------------------------------------------------------------------------
 
-    def acknowledged(self, queue: Queue, receipts: list[Receipt]) -> None:
+    def acknowledged(self, queue: Queue, deliveries: list[Delivery]) -> None:
         """Consumers are done with messages; nobody waits to hear of it."""
         pool = queue.pool
-        for number, token in receipts:
-            pool.settled(number)
-            handed = self._handed.pop(number, None)
+        for delivery in deliveries:
+            if delivery.lease_until is not None and not pool.settle(delivery):
+                continue  # too late: another may have it
+            handed = self._handed.pop(delivery.number, None)
             if handed is None:
-                self._rows["queue_ack"].append((0, number, token))
+                self._rows["queue_ack"].append((0, delivery.number, delivery.token))
             else:
                 queue.count_out(handed[0][SIZE])
         if queue.policy.order != "fifo":  # or nothing becomes ready by it
@@ -447,14 +485,24 @@ class Queueing:
         self._hurry()
 
     def failed(
-        self, queue: Queue, receipt: Receipt, kind: str, delay: float | None, reason: str
-    ) -> None:
-        """A consumer gives a message back; kind "nack", "dead" or "return"."""
-        queue.pool.settled(receipt[0])
-        self._rows["queue_fail"].append((0, *receipt, kind, delay, reason))
+        self, queue: Queue, delivery: Delivery, kind: str, delay: float | None, reason: str
+    ) -> bool:
+        """A consumer gives a message back, "nack" or "dead"; False: too late, it is another's."""
+        if delivery.lease_until is not None and not queue.pool.settle(delivery):
+            return False
+        self._fail(delivery, kind, delay, reason)
         queue.wake()
         self._touched[queue] = None
-        self._hurry()
+        return True
+
+    def renewed(self, queue: Queue, delivery: Delivery, seconds: float) -> bool:
+        """A consumer needs longer; False: too late."""
+        if delivery.lease_until is None:
+            return True
+        if not queue.pool.renew(delivery, seconds):
+            return False
+        self._gather("queue_renew", (0, delivery.number, delivery.token, seconds + GRACE))
+        return True
 
     def ack(self, receipts: list[Receipt], answer: Callable[[list[str]], None]) -> None:
         """For a door: the outcome of each comes when it is committed."""
@@ -476,11 +524,6 @@ class Queueing:
     ) -> None:
         """For a door: the leases end so many seconds from now."""
         self._settle("queue_renew", receipts, (seconds,), answer)
-
-    def renewed(self, queue: Queue, receipt: Receipt, seconds: float) -> None:
-        """A consumer needs longer; nobody waits to hear of it."""
-        queue.pool.renew(receipt[0], seconds)
-        self._gather("queue_renew", (0, *receipt, seconds + GRACE))
 
     def _settle(
         self, name: str, receipts: list[Receipt], more: Row, answer: Callable[[list[str]], None]
@@ -516,6 +559,9 @@ class Queueing:
         if queue is None and name:
             answer(UNKNOWN)
             return
+        if queue is not None and verb == "drop" and (queue.consumers or queue.origin == "config"):
+            answer(IN_USE)
+            return
 
         def done(value: Any) -> None:
             self._administrated(verb, queue, value)
@@ -534,7 +580,7 @@ class Queueing:
             queue.mode = MODES_BY_VERB[verb]
             queue.pool.is_paused = queue.mode == "paused"
             self.note_refusal(queue)
-        elif verb == "drop" and value != "in use":
+        elif verb == "drop" and value != IN_USE:
             self._queues.pop(queue.name, None)
             self.refusing.discard(queue.name)
             for each in queue.bindings:
@@ -609,13 +655,13 @@ class Queueing:
         """Whether there is something for the next batch."""
         return bool(self._touched or self._handed) or any(self._rows.values())
 
-    def take(self) -> Operations:
-        """What the next batch shall do for queues."""
+    def take(self, position: int) -> Operations:
+        """What the batch at this position shall do for queues."""
         touched, self._touched = self._touched, {}
         for queue in touched:
             if queue.wants:
                 self._ask_for(queue)
-            queue.begin_count()
+            queue.begin_count(position)
         self.is_urgent = False
         if self._handed:
             self._write_handed()
@@ -629,10 +675,8 @@ class Queueing:
     def _write_handed(self) -> None:
         """What was handed over and is not acknowledged yet is stored as leased."""
         handed, self._handed = self._handed, {}
-        self._rows["queue_put"] += [
-            (*row[:TOKEN], token, queue.pool.name, queue.pool.lease_seconds)
-            for row, token, queue in handed.values()
-        ]
+        for each in handed.values():
+            self._write_down(each)
 
     @property
     def next_call(self) -> int:
@@ -640,15 +684,19 @@ class Queueing:
         return self._next_call
 
     def on_results(
-        self, results: Iterable[tuple[int, Any]], counts: Iterable[tuple[str, int, int]]
+        self,
+        position: int,
+        results: Iterable[tuple[int, Any]],
+        counts: Iterable[tuple[str, int, int]],
     ) -> None:
         """A batch is committed: this is what came of it."""
         for name, messages, size in counts:
             queue = self._queues.get(name)
             if queue is None:
                 queue = self._appeared(name)
-            queue.counted(messages, size)
+            queue.counted(messages, size, position)
             self.note_refusal(queue)
+            self.look(queue)
         for call, value in results:
             if not call:
                 self._note_event(*value)

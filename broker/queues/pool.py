@@ -49,13 +49,14 @@ class Lease(NamedTuple):
 
 class Pool:
     """See above. `on_expired` is told of leases that have ended, `on_stale` of messages in the
-    window that are too old to be handed out. `wall` reads the clock that deliveries tell.
+    window that are too old to be handed out, `on_fault` of what a consumer has raised. `wall` reads
+    the clock that deliveries tell.
     """
 
     __slots__ = (
         *("_clock", "_doors_until", "_is_full", "_is_serving", "_order", "_policy", "_size"),
         *("_wall", "armed_for", "asked", "is_paused", "leases", "looks_ahead", "members", "name"),
-        *("on_expired", "on_stale", "window"),
+        *("on_expired", "on_fault", "on_stale", "window"),
     )
 
     def __init__(
@@ -69,6 +70,7 @@ class Pool:
         self.looks_ahead = True  # nobody else reads this store
         self.is_paused = False
         self.armed_for: int | None = None
+        self.on_fault: Callable[[Exception], None] | None = None
         self.on_expired: Callable[[Delivery], None] | None = None
         self.on_stale: Callable[[Delivery], None] | None = None
         self._policy = policy
@@ -120,18 +122,31 @@ class Pool:
 
     def part(self, member: Member) -> list[Delivery]:
         """One fewer; what it had."""
-        if self.members.get(member.name) is member:
-            del self.members[member.name]
-            self._order = deque(self.members.values())
+        self.retire(member)
         held = [lease.delivery for lease in self.leases.values() if lease.member is member]
         for each in held:
             del self.leases[each.number]
         return held
 
-    def settled(self, number: int) -> None:
-        """A consumer has answered a message."""
-        self.leases.pop(number, None)
+    def retire(self, member: Member) -> None:
+        """It gets no more, and may still answer what it has."""
+        if self.members.get(member.name) is member:
+            del self.members[member.name]
+            self._order = deque(self.members.values())
+
+    def settle(self, delivery: Delivery) -> bool:
+        """A consumer has answered a message; False: too late."""
         self._is_full = False
+        lease = self.leases.get(delivery.number)
+        if lease is None or lease.delivery is not delivery:
+            return False
+        del self.leases[delivery.number]
+        return True
+
+    def has_room_again(self) -> None:
+        """A consumer may have room that had none."""
+        self._is_full = False
+        self.serve()
 
     def serve(self) -> None:
         """Hand out what consumers have room for."""
@@ -144,11 +159,13 @@ class Pool:
         finally:
             self._is_serving = False
 
-    def renew(self, number: int, seconds: float) -> None:
-        """A consumer needs longer."""
-        lease = self.leases.get(number)
-        if lease is not None:
-            self.leases[number] = lease._replace(until=self._clock.now + seconds)
+    def renew(self, delivery: Delivery, seconds: float) -> bool:
+        """A consumer needs longer; False: too late."""
+        lease = self.leases.get(delivery.number)
+        if lease is None or lease.delivery is not delivery:
+            return False
+        self.leases[delivery.number] = lease._replace(until=self._clock.now + seconds)
+        return True
 
     # -- giving back ------------------------------------------------------------------------------
 
@@ -212,8 +229,14 @@ class Pool:
             return
         share = max(1, len(self.window) // len(self.members))
         deliveries = self._lease(member, min(member.room, share))
-        if deliveries:
+        if not deliveries:
+            return
+        try:
             member.take(deliveries)
+        except Exception as fault:  # the consumer's; whoever has brought the message has none
+            if self.on_fault is None:
+                raise
+            self.on_fault(fault)
 
     def _next_free(self) -> Member | None:
         if self._has_one_active:

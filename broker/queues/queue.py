@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from broker.queues.policy import QueuePolicy
     from broker.queues.pool import Pool
 
+MOST_BINDINGS = 100  # filters that clients bind to one queue
+SLACK = 2  # times its bounds that a queue holds which drops the oldest, before it refuses
 SHARED_HINT = 64  # consumers that may ask when it is not known how many messages are ready
 SPARE_MESSAGES = 256  # runs of messages are let in without a look at each as long as so many fit
 SPARE_BYTES = 1_048_576
@@ -50,6 +52,8 @@ class Queue:
     __slots__ = (
         "_before",
         "_order",
+        "_sent",
+        "_unknown_at",
         "armed_for",
         "bindings",
         "came",
@@ -68,6 +72,7 @@ class Queue:
         "rates",
         "size",
         "watchers",
+        "woken",
     )
 
     def __init__(
@@ -86,6 +91,9 @@ class Queue:
         self.mode = "running"
         self.messages = self.size = 0
         self.pending = self.pending_size = 0  # of them, what is in no batch yet
+        self.woken = 0.0  # messages that have become ready, ever
+        self._unknown_at = -1.0  # what `woken` was when nobody knew how many more
+        self._sent: deque[tuple[int, int, int]] = deque()  # batches: position, messages, bytes
         self.came = 0  # messages since the rates were measured
         self.rates: dict[str, float] = {}  # messages a second, "in" and "out", a short while ago
         self._before: int | None = None  # how many were in it when the rates were measured
@@ -98,19 +106,24 @@ class Queue:
         self._order: deque[Consumer] = deque()  # whose turn it is
 
     def has_room(self, size: int) -> bool:
-        """Whether the bounds allow one more message of so many bytes."""
+        """Whether the bounds allow one more message of so many bytes. Where the store makes room,
+        there is a bound, too: for what it cannot drop.
+        """
         policy = self.policy
-        return self.messages < policy.max_messages and self.size + size <= policy.max_bytes
+        factor = 1 if policy.on_full == "reject" else SLACK
+        return (
+            self.messages < policy.max_messages * factor
+            and self.size + size <= policy.max_bytes * factor
+        )
 
     @property
     def refuses(self) -> bool:
         """Whether a new message may have to be refused: it is worth a closer look."""
         policy = self.policy
-        if self.mode == "draining":
-            return True
-        return policy.on_full == "reject" and not (
-            self.messages + SPARE_MESSAGES < policy.max_messages
-            and self.size + SPARE_BYTES < policy.max_bytes
+        factor = 1 if policy.on_full == "reject" else SLACK
+        return self.mode == "draining" or not (
+            self.messages + SPARE_MESSAGES < policy.max_messages * factor
+            and self.size + SPARE_BYTES < policy.max_bytes * factor
         )
 
     def count_in(self, size: int) -> None:
@@ -121,10 +134,15 @@ class Queue:
         self.pending += 1
         self.pending_size += size
 
-    def counted(self, messages: int, size: int) -> None:
-        """The store says how much is in it, up to the last batch."""
-        self.messages = messages + self.pending
-        self.size = size + self.pending_size
+    def counted(self, messages: int, size: int, position: int = 0) -> None:
+        """The store says how much is in it, up to the batch at this position."""
+        while self._sent and self._sent[0][0] <= position:
+            self._sent.popleft()
+        messages += self.pending + sum(each[1] for each in self._sent)
+        if messages > self.messages:  # dead letters, or what others have put in
+            self.wake(messages - self.messages)
+        self.messages = messages
+        self.size = size + self.pending_size + sum(each[2] for each in self._sent)
 
     def count_out(self, size: int) -> None:
         """A message that is in no batch yet is not for the store any more."""
@@ -133,8 +151,10 @@ class Queue:
         self.pending -= 1
         self.pending_size -= size
 
-    def begin_count(self) -> None:
-        """What has been counted in goes into a batch now: the store's next figures include it."""
+    def begin_count(self, position: int = 0) -> None:
+        """What has been counted in goes into this batch, and so into the store's next figures."""
+        if self.pending:
+            self._sent.append((position, self.pending, self.pending_size))
         self.pending = self.pending_size = 0
 
     def measure(self, seconds: float) -> None:
@@ -185,6 +205,17 @@ class Queue:
             left -= most
         return asks
 
+    def none_left(self, woken: float) -> None:
+        """The store had fewer than it was asked for, when it had heard of the first `woken` of all
+        that have become ready: what has come since may be there.
+        """
+        self.hint = inf if self._unknown_at > woken else self.woken - woken
+
+    @property
+    def is_bound_enough(self) -> bool:
+        """Whether clients may bind it to no further filter."""
+        return len(self.bindings) >= MOST_BINDINGS
+
     @property
     def is_plain(self) -> bool:
         """Whether a message can go to any consumer without a look at the others."""
@@ -195,6 +226,10 @@ class Queue:
     def wake(self, messages: float = 1) -> None:
         """So many messages more may be ready; inf: nobody knows."""
         self.hint += messages
+        if messages == inf:
+            messages = 1
+            self._unknown_at = self.woken + 1
+        self.woken += messages
         if self.watchers:
             for each in list(self.watchers.values()):
                 each()

@@ -353,13 +353,29 @@ def test_a_consumer_that_leaves_gives_its_messages_back_at_once():
     assert [each.payload for each in other.take_all(Publish)] == [b"1", b"2"]
 
 
-def test_a_consumer_that_unsubscribes_gives_its_messages_back():
+def test_a_consumer_that_unsubscribes_may_answer_what_it_has_and_gets_no_more():
+    broker = made(prefetch=1)
+    fill(broker, b"1", b"2", b"3")
+    client = consumer(broker, "going")
+    first = client.take(Publish)
+    assert client.unsubscribe("$queue/work").reasons == [0]
+    other = consumer(broker, "other")
+    assert other.take(Publish).payload == b"2"
+    client.acknowledge(first)
+    broker.commit()
+    assert client.received == []
+    assert [payload for _, payload in in_queue(broker)] == [b"2", b"3"]
+
+
+def test_what_a_client_had_when_it_unsubscribed_goes_back_when_it_leaves():
     broker = made()
     fill(broker, b"1")
-    client = consumer(broker, "gone")
-    other = consumer(broker, "other")
+    client = consumer(broker, "going")
     client.take(Publish)
-    assert client.unsubscribe("$queue/work").reasons == [0]
+    client.unsubscribe("$queue/work")
+    other = consumer(broker, "other")
+    assert other.received == []
+    client.disconnect()
     broker.flush()
     assert other.take(Publish).payload == b"1"
 

@@ -33,7 +33,7 @@ class Sot(Eater):
         for each in deliveries:
             self.free += 1
             self.got.append(each)
-            self.pool.settled(each.number)
+            assert self.pool.settle(each)
             self.pool.serve()
 
 
@@ -74,7 +74,7 @@ def test_an_answer_lets_the_next_one_out():
     pool = made(one)
     pool.take(messages(1, 2))
     one.free += 1
-    pool.settled(1)
+    assert pool.settle(one.got[0])
     pool.serve()
     assert numbers(one.got) == [1, 2]
 
@@ -86,8 +86,7 @@ def test_what_comes_late_and_belongs_before_is_handed_out_before():
     pool.take([message(9, rank=0)])
     pool.take(messages(3))
     one.free = 4
-    pool.settled(0)
-    pool.serve()
+    pool.has_room_again()
     assert numbers(one.got) == [9, 3, 5, 6]
 
 
@@ -106,8 +105,7 @@ def test_one_active_consumer_gets_everything_until_it_leaves():
     pool.take(messages(1, 2, 3))
     assert (numbers(one.got), other.got) == ([1, 2], [])
     assert numbers(pool.part(one)) == [1, 2]
-    pool.settled(0)
-    pool.serve()
+    pool.has_room_again()
     assert numbers(other.got) == [3]
 
 
@@ -154,7 +152,7 @@ def test_leases_end_on_time_unless_they_are_renewed():
     pool.take(messages(1, 2))
     assert one.got[0].lease_until == WALL + 130
     assert pool.next_deadline() == 130
-    pool.renew(2, 50.0)
+    assert pool.renew(one.got[1], 50.0)
     pool.tick(129.0)
     assert ended == []
     pool.tick(130.0)
@@ -172,8 +170,7 @@ def test_a_message_that_grows_too_old_in_the_window_is_not_handed_out():
     pool.take([message(1, expires_at=WALL + 105), message(2)])
     pool._clock.now = 110.0
     one.free = 2
-    pool.settled(0)
-    pool.serve()
+    pool.has_room_again()
     assert (numbers(stale), numbers(one.got)) == ([1], [2])
 
 
@@ -185,3 +182,37 @@ def test_what_waits_long_in_the_window_is_renewed_in_time():
     pool._clock.now += GRACE
     assert numbers(pool.ageing()) == [1]
     assert pool.ageing() == []
+
+
+def test_an_answer_that_is_too_late_counts_for_nothing():
+    one = Eater("one", 2)
+    pool = made(one)
+    pool.take(messages(1))
+    pool.tick(1000.0)
+    assert not pool.settle(one.got[0])
+    pool.take(messages(1))  # again, with another lease
+    assert not pool.settle(one.got[0])
+    assert not pool.renew(one.got[0], 5.0)
+    assert pool.settle(one.got[1])
+    assert not pool.settle(one.got[1])
+
+
+def test_who_retires_gets_no_more_and_may_answer_what_it_has():
+    one, other = Eater("one", 1), Eater("other", 0)
+    pool = made(one, other)
+    pool.take(messages(1))
+    pool.retire(one)
+    one.free = 5
+    pool.take(messages(2))
+    assert numbers(one.got) == [1]
+    assert pool.settle(one.got[0])
+
+
+def test_a_consumers_fault_is_told_and_harms_nobody_else():
+    one = Eater("one", 1)
+    pool = made(one)
+    faults: list[Exception] = []
+    pool.on_fault = faults.append
+    one.take = lambda _: 1 / 0  # type: ignore[assignment,return-value]
+    pool.take(messages(1))
+    assert isinstance(faults[0], ZeroDivisionError)

@@ -75,8 +75,10 @@ def test_what_the_store_counts_and_what_it_has_not_got_yet_add_up():
     one.counted(1, 100)
     assert (one.messages, one.size) == (2, 110)
     assert one.has_room(1)
-    one.begin_count()
-    one.counted(3, 120)
+    one.begin_count(7)
+    one.counted(1, 100, 6)  # of the batch before
+    assert one.messages == 2
+    one.counted(3, 120, 7)
     assert not one.has_room(1)
     one.counted(2, 120)
     assert not one.has_room(10_000_000)
@@ -95,7 +97,12 @@ def test_a_queue_that_nears_its_bounds_needs_a_closer_look():
     assert not one.refuses
     one.counted(900, 0)
     assert one.refuses
-    assert not queue(max_messages=10, on_full="drop_oldest").refuses
+    one = queue(max_messages=1000, on_full="drop_oldest")
+    one.counted(1700, 0)
+    assert not one.refuses  # the store drops the oldest
+    one.counted(2000, 0)  # but for what it cannot drop
+    assert one.refuses
+    assert not one.has_room(1)
     one = queue()
     one.mode = "draining"
     assert one.refuses
@@ -129,3 +136,28 @@ def test_rates_are_those_of_the_last_while():
     one.counted(4, 4)
     one.measure(5.0)
     assert one.rates == {"in": 2.0, "out": 1.2}
+
+
+def test_what_becomes_ready_while_the_store_looks_is_not_forgotten():
+    one = queue(hint=inf)
+    asked_at = one.woken
+    one.none_left(asked_at)
+    assert one.hint == 0
+    one.wake()
+    asked_at = one.woken
+    one.wake(2)
+    one.begin_count()  # whatever goes into another batch meanwhile
+    one.none_left(asked_at)
+    assert one.hint == 2
+    asked_at = one.woken
+    one.wake(inf)
+    one.none_left(asked_at)
+    assert one.hint == inf
+    one.none_left(one.woken)
+    assert one.hint == 0
+
+
+def test_more_messages_than_were_known_wake_it():
+    one = queue(hint=0)
+    one.counted(3, 30)
+    assert one.hint == 3
