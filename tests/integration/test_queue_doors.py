@@ -74,13 +74,13 @@ class Door:
 
 
 def publish(broker: BrokerProcess) -> None:
-    """All readings, device by device in turn; returns when all are acknowledged."""
+    """All readings, one device after the other; returns when all are acknowledged."""
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.connect(HOST, broker.port)
     client.loop_start()
     sent = [
         client.publish(
-            f"site/1/dev/{number % DEVICES}/telemetry",
+            f"site/1/dev/{number // READINGS}/telemetry",
             json.dumps({"n": number, "temperature": temperature(number)}),
             qos=1,
         )
@@ -112,7 +112,7 @@ class Referee:
     def took(self, door: str, message_id: int, payload: str) -> int:
         """Returns the device."""
         number = json.loads(payload)["n"]
-        device: int = number % DEVICES
+        device: int = number // READINGS
         with self._lock:
             if message_id in self._ids:
                 self.faults.append(f"{door} was given message {message_id} a second time")
