@@ -76,7 +76,7 @@ $(RUN_READY): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(TEST_READY): pyproject.toml $(RUN_READY)
-	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
+	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients curl=curl \
 		postgres-server=postgresql cc=gcc c-headers=libc6-dev
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --group test --group check
