@@ -137,7 +137,11 @@ async def test_batches_and_questions_arrive_in_the_order_they_were_given(owners)
         ("ask", "echo", ("between",)),
         ("batch", 2, False, []),
     ]
-    assert owner.events == [("committed", 1, 0.25, 1), ("answer",), ("committed", 2, 0.25, 0)]
+    assert owner.events == [
+        ("committed", 1, 0.25, 1, [], []),
+        ("answer",),
+        ("committed", 2, 0.25, 0, [], []),
+    ]
 
 
 @on_each_loop
@@ -335,10 +339,10 @@ async def test_what_is_submitted_from_a_report_comes_after_what_was_kept(owners)
     owner = owners(die_after=1)
     seen = owner.store.on_committed
 
-    def submit_more(position: int, seconds: float, rows: int) -> None:
+    def submit_more(position: int, *more: Any) -> None:
         if position == 1:
             owner.store.submit(3, True, ROW)
-        seen(position, seconds, rows)
+        seen(position, *more)
 
     owner.store.on_committed = submit_more
     await owner.store.start()
