@@ -65,18 +65,9 @@ class Queueing:
     """Owns the queues' side in the broker; the port of all doors."""
 
     __slots__ = (
-        *(
-            "_broker_name",
-            "_calls",
-            "_clock",
-            "_deadlines",
-            "_journal",
-            "_level",
-            "_next_call",
-            "_queues",
-        ),
-        *("_handed", "_next_token", "_queues", "_reap_at", "_rng", "_rows", "_touched", "_traffic"),
-        *("armed_for", "bindings", "intake", "is_shared", "is_urgent", "max_queues"),
+        *("_broker_name", "_calls", "_clock", "_deadlines", "_handed", "_journal", "_level"),
+        *("_next_call", "_next_token", "_queues", "_reap_at", "_rng", "_rows", "_touched"),
+        *("_traffic", "armed_for", "bindings", "intake", "is_shared", "is_urgent", "max_queues"),
         "refusing",
     )
 
@@ -477,11 +468,11 @@ class Queueing:
                 self._rows["queue_ack"].append((0, delivery.number, delivery.token))
             else:
                 queue.count_out(handed[0][SIZE])
-        if queue.policy.order != "fifo":  # or nothing becomes ready by it
-            queue.wake()
         self._touched[queue] = None
         pool.serve()
         self._arm(pool)
+        if queue.policy.order != "fifo":  # or nothing becomes ready by it
+            queue.wake()
         self._hurry()
 
     def failed(

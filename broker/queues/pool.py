@@ -89,8 +89,10 @@ class Pool:
         """See Consumer."""
         if not self.members or self.is_paused:
             return 0
-        free = sum(max(0, each.room) for each in self._served)
-        return free + self._ahead - len(self.window) - self.asked
+        waiting = len(self.window) + self.asked
+        if waiting > self._ahead // 2:  # many at once cost less
+            return 0
+        return sum(max(0, each.room) for each in self._served) + self._ahead - waiting
 
     @property
     def lease_seconds(self) -> float:

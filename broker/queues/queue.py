@@ -111,18 +111,17 @@ class Queue:
         """
         policy = self.policy
         factor = 1 if policy.on_full == "reject" else SLACK
-        return (
-            self.messages < policy.max_messages * factor
-            and self.size + size <= policy.max_bytes * factor
-        )
+        has_place = not policy.max_messages or self.messages < policy.max_messages * factor
+        return has_place and self.size + size <= policy.max_bytes * factor
 
     @property
     def refuses(self) -> bool:
         """Whether a new message may have to be refused: it is worth a closer look."""
         policy = self.policy
         factor = 1 if policy.on_full == "reject" else SLACK
+        most = policy.max_messages * factor or inf
         return self.mode == "draining" or not (
-            self.messages + SPARE_MESSAGES < policy.max_messages * factor
+            self.messages + SPARE_MESSAGES < most
             and self.size + SPARE_BYTES < policy.max_bytes * factor
         )
 

@@ -159,7 +159,7 @@ CREATE OR REPLACE FUNCTION heliograph._stats(of_queue text) RETURNS TABLE (
     name text, mode text, origin text, policy text, messages bigint, bytes bigint, ready bigint,
     leased bigint, waiting bigint, delayed bigint, oldest_age float8, dead bigint, active text
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     now float8 := heliograph._instant();

@@ -133,7 +133,7 @@ CREATE OR REPLACE FUNCTION heliograph._put(
     dedup_ids text[], topics text[], payloads bytea[], blocks bytea[], firsts integer[],
     publishers text[], sizes bigint[], contents bigint[], new_tokens bigint[], consumers text[],
     leases float8[]
-) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     these record;
@@ -235,7 +235,7 @@ END $$;
 
 -- Messages are done: "ok", "gone" or "lost" for each.
 CREATE OR REPLACE FUNCTION heliograph._ack(numbers bigint[], tokens bigint[]) RETURNS text[]
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     now float8 := heliograph._instant();
@@ -299,7 +299,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._fail_one(
     its_number bigint, its_token bigint, kind text, delay float8, why text
-) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     message heliograph.queued;
@@ -329,7 +329,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._fail(
     numbers bigint[], tokens bigint[], kinds text[], delays float8[], reasons text[]
-) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     answers text[] := '{}';
@@ -347,7 +347,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._renew(
     numbers bigint[], tokens bigint[], lasting float8[]
-) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+) RETURNS text[] LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     answers text[] := '{}';
@@ -375,7 +375,7 @@ END $$;
 
 -- These consumers are gone: what they have comes back.
 CREATE OR REPLACE FUNCTION heliograph._leave(consumers text[]) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     message heliograph.queued;
@@ -428,7 +428,7 @@ CREATE OR REPLACE FUNCTION heliograph._take(
     properties bytea, first smallint, publisher text, enqueued_at float8, lease_until float8,
     acquisitions integer, failures integer, expires_at float8, dead_from text, dead_reason text,
     dead_at float8, next_in float8, clock float8, note text
-) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "heliograph"
 # What `heliograph.version` says. Raise it whenever a .sql file changes.
-VERSION = 2
+VERSION = 3
 LOCK = 0x48656C6971  # "Heliq"
 SCRIPTS = ("tables", "rules", "batches", "administration", "door")
 
