@@ -156,8 +156,41 @@ def test_a_peer_that_falls_silent_is_reported_once_and_found_again() -> None:
     assert world.opens(0) == [False, True]
 
 
-def test_ends_that_disagree_about_the_session_find_out() -> None:
+def test_what_was_held_for_an_earlier_session_is_not_delivered_in_the_next() -> None:
     world = World().opened()
+    for text in (b"lost", b"held"):
+        world.send(0, text)
+    _, held, _ = world.host.data_to_send().split(b"\0")
+    world.device.receive(held + b"\0", world.bench.now)
+    world.bench.replace(0, world.link(0))
+    world.bench.run(world.bench.now + 5, lambda: world.is_open)
+    for text in (b"first", b"second"):
+        world.send(0, text)
+    world.settle(5)
+    assert world.arrived(1) == [b"first", b"second"]
+
+
+def test_a_constant_nonce_of_the_device_makes_no_old_frame_fit() -> None:
+    world = World()
+    world.device._nonce = 77
+    world.opened()
+    world.number(1)
+    stale = world.device.data_to_send()
+    world.bench.run(world.bench.now + 1)
+    again = Link(DEVICE, Random(1))
+    again._nonce = 77
+    world.bench.replace(1, again)
+    world.bench.run(world.bench.now + 5, lambda: world.is_open)
+    assert again._nonce == 77
+    damaged = world.host.counters.damaged
+    assert world.host.receive(stale, world.bench.now) == []
+    assert world.host.counters.damaged == damaged + 1
+
+
+def test_ends_that_disagree_about_the_session_find_out() -> None:
+    never = {"idle": 0.0, "timeouts": 1 << 30}  # it is the damage that tells them
+    world = World(host=replace(HOST, **never), device=replace(DEVICE, **never)).opened()  # type: ignore[arg-type]
+    world.bench.run(world.bench.now + 1)
     world.device._nonce ^= 1
     world.device._meet(Hello(world.host._nonce, window=8, payload_limit=1024))
     world.device.peer = replace(world.device.peer or Hello(1), mine=world.host._nonce)
@@ -261,6 +294,15 @@ def test_a_receiver_without_room_stops_the_sender_and_starts_it_again() -> None:
     world.bench.pump()
     world.settle(5)
     assert world.all_is_there()
+
+
+def test_new_room_is_announced_at_once() -> None:
+    world = World().opened()
+    world.device.allow(0, world.bench.now)
+    assert world.device.data_to_send() == b""
+    world.device.allow(2, world.bench.now)
+    (frame,) = raw_frames(world.device.data_to_send())
+    assert frame[0] == 2
 
 
 def test_the_news_of_new_room_may_be_lost() -> None:
