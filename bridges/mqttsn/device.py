@@ -81,8 +81,16 @@ class Device:
     """One device; a Receiver of its session."""
 
     __slots__ = (
-        *("_fence", "_host", "_inbound", "_is_fresh", "_is_noted", "_is_resuming", "_joining"),
-        *("_knows_topics", "_outbound", "_requests", "_session", "_session_will", "_topics"),
+        *("_fence", "_host", "_inbound", "_is_accepted", "_is_fresh", "_is_noted", "_is_resuming"),
+        *(
+            "_joining",
+            "_knows_topics",
+            "_outbound",
+            "_requests",
+            "_session",
+            "_session_will",
+            "_topics",
+        ),
         *("address", "armed_for"),
         *("client_id", "identity", "is_durable", "last_seen", "sleep", "state"),
     )
@@ -100,6 +108,7 @@ class Device:
         self.sleep = 0  # seconds that it has announced
         self.is_durable = False
         self.armed_for: float | None = None  # the gateway's
+        self._is_accepted = False  # the broker has opened the session
         self._is_fresh = False  # nothing has come since the CONNECT
         self._is_noted = False  # the broker has accepted it: its note is its own
         self._is_resuming = False
@@ -156,15 +165,17 @@ class Device:
         if packet is not None:
             self._fence.lower()
         elif self.state is State.AWAKE and self._outbound.is_idle:
-            return self._after_all()
+            return self._after_all(now)
         return packet
 
     def next_deadline(self) -> float | None:
         """When to tick."""
         if self.state in _CONNECTED:
+            times = (self._outbound.next_deadline(), self._fence_deadline())
             silence = self.last_seen + self._patience()
-            repeat = self._outbound.next_deadline()
-            return silence if repeat is None else min(silence, repeat)
+            return min(
+                (when for when in times if when is not None and when < silence), default=silence
+            )
         if self.state is State.OPENING:
             return self.last_seen + self._host.policy.open_timeout
         return self._joining.next_deadline()
@@ -182,6 +193,9 @@ class Device:
             self.lose("lost: silent for too long")
         elif not self._outbound.tick(now):
             self._unanswered()
+        elif self._is_kept_waiting(now):
+            self._fence.is_passed = True
+            self._changed()
 
     def lose(self, why: str) -> None:
         """The device is no longer there: its will is published."""
@@ -202,6 +216,7 @@ class Device:
 
     def on_opened(self, session_present: bool) -> None:
         """See Receiver."""
+        self._is_accepted = True
         if self.state is State.OPENING:
             self._activate()
         elif self._is_resuming and not session_present:
@@ -288,7 +303,7 @@ class Device:
             return
         self._is_fresh = True
         clean = self._joining.connect.flags.clean_session
-        if self._session is not None and self.is_durable and not clean:
+        if self._is_accepted and self.is_durable and not clean:
             self._change_will(self._joining.will)
             self._activate()
             return
@@ -305,6 +320,7 @@ class Device:
             self.identity, not self.is_durable, will, self._host.policy.receive_maximum
         )
         self._session_will = will
+        self._is_accepted = False
         self._session = session = self._host.broker.open(opening, self)
         self._outbound.begin(session, self._topics)
         self._inbound.begin(session)
@@ -384,13 +400,24 @@ class Device:
             return False
         return self._outbound.collected >= self._host.policy.collect_most
 
-    def _after_all(self) -> Packet | None:
+    def _after_all(self, now: float) -> Packet | None:
         """Nothing is here; when the broker has nothing more either, PINGRESP says so."""
         if self._fence.is_passed:
             return self._sleep_on()
         if not self._fence.is_raised and self._session is not None:
-            self._session.fence(self._fence.raised(self._changed))
+            self._session.fence(self._fence.raised(now, self._changed))
         return None
+
+    def _fence_deadline(self) -> float | None:
+        fence = self._fence
+        if self.state is not State.AWAKE or not fence.is_raised or fence.is_passed:
+            return None
+        return fence.since + self._host.policy.fence_timeout
+
+    def _is_kept_waiting(self, now: float) -> bool:
+        """A broker that says nothing must not keep a device awake."""
+        deadline = self._fence_deadline()
+        return deadline is not None and now >= deadline
 
     def _sleep_on(self) -> Packet:
         self._fall_asleep()
@@ -517,21 +544,23 @@ class Device:
 class Fence:
     """Whether all that the broker had for a device has come (see Session.fence)."""
 
-    __slots__ = ("_number", "is_passed", "is_raised")
+    __slots__ = ("_number", "is_passed", "is_raised", "since")
 
     def __init__(self) -> None:
         self._number = 0
         self.is_raised = False
         self.is_passed = False
+        self.since = 0.0
 
     def lower(self) -> None:
         """Something has come: ask anew."""
         self._number += 1
         self.is_raised = self.is_passed = False
 
-    def raised(self, changed: Callable[[], None]) -> Callable[[], None]:
+    def raised(self, now: float, changed: Callable[[], None]) -> Callable[[], None]:
         """What the session is to call."""
         self.is_raised = True
+        self.since = now
         number = self._number
 
         def passed() -> None:

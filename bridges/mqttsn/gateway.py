@@ -36,7 +36,7 @@ from bridges.mqttsn.unconnected import Unconnected
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bridges.mqttsn.ports import Admission, Broker, Notebook
+    from bridges.mqttsn.ports import Admission, Broker, Note, Notebook
 
 _NEVER: Final = float("inf")
 
@@ -126,14 +126,10 @@ class Gateway:
     def resume(self, now: float) -> None:
         """Take up the devices that a gateway before this one has noted; once, at the start."""
         for note in self.notebook.notes():
-            identity = self._admission.admit(note.address, note.client_id)
-            if note.clean_session or not isinstance(identity, Identity):
+            if note.clean_session:
                 self.notebook.forget(note.client_id)
             elif note.stage is not Stage.AWAY and not self._is_full():
-                device = Device(self, note.address, note.client_id, identity, now)
-                self._settle_in(device)
-                device.resume(note)
-                self.ready(device)
+                self._resume(note, now)
 
     @property
     def devices(self) -> Iterable[Device]:
@@ -220,6 +216,15 @@ class Gateway:
         self.count("unknown sender")
         if type(packet) in REQUESTS:
             self.send(address, Disconnect())
+
+    def _resume(self, note: Note, now: float) -> None:
+        """A device that may not come in any more has to ask, as any other."""
+        identity = self._admission.admit(note.address, note.client_id)
+        if isinstance(identity, Identity):
+            device = Device(self, note.address, note.client_id, identity, now)
+            self._settle_in(device)
+            device.resume(note)
+            self.ready(device)
 
     # -- who is who -------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Policy:
     t_retry: float = 10.0
     n_retry: int = 4
     open_timeout: float = 30.0  # for the broker's answer to a CONNECT
+    fence_timeout: float = 2.0  # for the broker's word that it has nothing more for one awake
     longest_silence: int = 86_400  # of a device whose keep-alive is 0
     max_devices: int = 1000
     may_move: Callable[[Address, Address], bool] = never  # a client id that is in use

@@ -96,6 +96,15 @@ def test_a_durable_session_goes_on_with_another_connect() -> None:
     assert len(world.broker.sessions) == 1
 
 
+def test_another_connect_does_not_get_ahead_of_the_broker() -> None:
+    world = World()
+    world.say(DURABLE)
+    assert world.say(Connect(Flags(), 90, "dev")) == []
+    assert world.broker.sessions[0].closed is False
+    world.session.receiver.on_refused(0x87)
+    assert world.hear() == [Connack(ReturnCode.NOT_SUPPORTED)]
+
+
 def test_a_will_lasts_as_long_as_the_durable_session() -> None:
     world = World()
     world.say(Connect(Flags(will=True), 60, "dev"), TOPIC, WillMsg(b"gone"))

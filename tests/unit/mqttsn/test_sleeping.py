@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridges.mqttsn.admission import Rules
 from bridges.mqttsn.codes import Flags
 from bridges.mqttsn.packets import (
     Connack,
@@ -73,6 +74,17 @@ def test_with_nothing_waiting_pingresp_comes_at_once() -> None:
     world.say(Pingreq("dev"))
     pass_fence(world.session)
     assert world.hear() == [Pingresp()]
+
+
+def test_a_broker_that_says_nothing_keeps_nobody_awake() -> None:
+    world = asleep(fence_timeout=2.0)
+    assert world.say(Pingreq("dev")) == []
+    world.pass_time(1.9)
+    assert world.hear() == []
+    world.pass_time(0.1)
+    assert world.hear() == [Pingresp()]
+    assert world.device().state is State.ASLEEP
+    assert world.gateway.next_deadline() == 1000.0 + 660
 
 
 def test_a_pingreq_repeated_gets_its_pingresp_again() -> None:
@@ -248,6 +260,16 @@ def test_clean_sessions_and_those_that_are_away_are_not_resumed() -> None:
     after = restarted(world)
     assert after.broker.sessions == []
     assert [note.client_id for note in world.notebook.notes()] == ["away"]
+
+
+def test_one_that_is_not_admitted_any_more_must_ask_and_its_note_stays() -> None:
+    world = World()
+    world.join(clean=False)
+    after = World(Rules(approval=True), world.notebook)
+    after.gateway.resume(after.now)
+    assert after.broker.sessions == []
+    assert after.say(Pingreq()) == [Disconnect()]
+    assert world.notebook.read("dev") is not None
 
 
 def test_registrations_of_a_durable_session_outlive_the_connection() -> None:
