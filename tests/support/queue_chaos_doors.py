@@ -22,7 +22,9 @@ from tests.crash.workers import read_address
 from tests.support.queue_chaos import (
     ACK,
     CRASH,
+    LAST_WORD,
     LEASE,
+    MOST_FAILURES,
     NACK,
     REJECT,
     RELEASE,
@@ -71,6 +73,7 @@ class MqttConsumer(Client):
         self._taken: set[int] = set()  # QoS 2 packet ids that are answered
         self._late: set[asyncio.Task[None]] = set()
         self._is_exact = qos == 2
+        self._has_crashed = False
 
     async def work(self, port: int) -> None:
         while True:
@@ -105,12 +108,11 @@ class MqttConsumer(Client):
             self._held[message.packet_id] = (queue, got)
 
     def _treat(self, link: object, packet_id: int) -> None:
-        if link is not self.link or packet_id not in self._held:
+        if link is not self.link or self._has_crashed or packet_id not in self._held:
             return
         queue, message = self._held[packet_id]
         verdict = decide(self._chance, message)
-        if verdict == RELEASE or (verdict == STALL and self._is_exact):
-            verdict = CRASH
+        verdict = self._possible(verdict, message)
         self._book.counts[f"{verdict} by {self.client_id}"] += 1
         if verdict == CRASH:
             self._crash()
@@ -123,20 +125,39 @@ class MqttConsumer(Client):
             self._answer(verdict, queue, message, packet_id)
         self.flush()
 
+    def _possible(self, verdict: str, message: Message) -> str:
+        """A crash would give back what it has just let go: then it holds on. The same is true of a
+        last stall, which nobody would tell it the end of.
+        """
+        if verdict == RELEASE or (verdict == STALL and self._is_exact):
+            verdict = CRASH
+        if verdict == CRASH and self._late:
+            return LAST_WORD[message.destiny]
+        if verdict == STALL and message.failures + 1 == MOST_FAILURES:
+            return NACK
+        return verdict
+
     def _crash(self) -> None:
-        """Without a word; what was said before is heard."""
-        link, self.link = self.link, None
+        """Without a word; but what was said before is heard, for it only stops to send. It comes
+        back when the broker has seen that.
+        """
+        link = self.link
         assert link is not None
         assert link.transport is not None
         if not self._is_exact:
             for _, message in self._held.values():
                 self._book.give_back(message)
             self._held.clear()
-        link.transport.write(b"".join(self._out))
-        self._out.clear()
-        link.transport.write_eof()  # to close would lose what the broker has not read yet
-        self.is_ready.clear()
-        self.is_gone.set()
+        self.flush()
+        link.transport.write_eof()
+        self._has_crashed = True
+
+    def take(self, first: int, body: bytes) -> None:
+        if not self._has_crashed:
+            super().take(first, body)
+
+    def on_leave(self) -> None:
+        self._has_crashed = False
 
     def _answer(self, verdict: str, queue: str, message: Message, packet_id: int) -> None:
         answer = wire.PUBREC if self._is_exact else wire.PUBACK
@@ -162,7 +183,7 @@ class MqttConsumer(Client):
 
     async def _answer_late(self, link: object, is_delivered: asyncio.Event, packet_id: int) -> None:
         await is_delivered.wait()
-        if link is self.link:
+        if link is self.link and not self._has_crashed:
             self.send(wire.ack(wire.PUBACK, packet_id))
             self.flush()
 
@@ -208,14 +229,23 @@ class HttpConsumer:
         """False: it has crashed."""
         got = [(each["receipt"], self._arrive(each)) for each in messages]
         left = [(receipt, message) for receipt, message in got if message is not None]
+        stalled = []
         while left:
-            verdict = decide(self._chance, left[0][1])
+            receipt, message = left[0]
+            verdict = decide(self._chance, message)
             self._book.counts[f"{verdict} by {self._name}"] += 1
             if verdict == CRASH:
-                for receipt, message in left:
-                    await self._give_up(connection, receipt, message)
+                for each in left:
+                    await self._give_up(connection, *each)
                 return False
-            await self._settle(connection, *left.pop(0), verdict)
+            del left[0]
+            if verdict == STALL:
+                stalled.append((receipt, message, self._book.delivered[message.number]))
+                await self._give_up(connection, receipt, message)
+            else:
+                await self._settle(connection, receipt, message, verdict)
+        for receipt, message, is_delivered in stalled:
+            await self._ack_late(connection, receipt, message, is_delivered)
         return True
 
     def _arrive(self, each: dict[str, Any]) -> Message | None:
@@ -233,19 +263,16 @@ class HttpConsumer:
     async def _settle(
         self, connection: Connection, receipt: str, message: Message, verdict: str
     ) -> None:
-        if verdict == STALL:
-            await self._stall(connection, receipt, message)
-            return
         TELL[verdict](self._book, message)
         verb, more = SAID_BY_HTTP[verdict]
         result = await self._ask(connection, verb, receipt, more)
         if result not in ("ok", "dead"):
             self._book.fault(f"{verdict} of {message} by {self._name}: {result}")
 
-    async def _stall(self, connection: Connection, receipt: str, message: Message) -> None:
-        is_delivered = self._book.delivered[message.number]
-        await self._give_up(connection, receipt, message)
-        if message.is_done:  # that was one failure too many
+    async def _ack_late(
+        self, connection: Connection, receipt: str, message: Message, is_delivered: asyncio.Event
+    ) -> None:
+        if message.is_done and not is_delivered.is_set():  # that was one failure too many
             return
         await is_delivered.wait()
         result = await self._ask(connection, "ack", receipt, {})
