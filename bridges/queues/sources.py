@@ -7,10 +7,10 @@ Rule kept here: what comes out fits where it goes (a key any database can hold, 
 from __future__ import annotations
 
 import math
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from bridges.queues.subject import Miss
+from broker.queues.entry import bounded
 from broker.queues.policy import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from bridges.queues.subject import Subject
 
-LONGEST_KEY = 256  # bytes; of what is longer the hash is the key, so the order of a key is kept
 LONGEST_TIME = 100 * 365 * 86_400.0  # seconds
 
 
@@ -44,7 +43,7 @@ def as_key(value: object) -> str:
         raise Miss("a half of a surrogate pair cannot be a key") from None
     if b"\0" in data:
         raise Miss("a key cannot have a character 0")
-    return text if len(data) <= LONGEST_KEY else f"sha256:{sha256(data).hexdigest()}"
+    return bounded(text)
 
 
 def as_priority(value: object) -> int:

@@ -457,6 +457,8 @@ class Journal:
         if self.queues is not None:
             self.queues.on_results(position, results, counts)
             self.queues.on_lost(*calls)
+            if not rows:
+                self.queues.count_anew()
         self._let_go_on()
         self.turn()
 

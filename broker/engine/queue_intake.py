@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from broker.engine.durability import Level
 from broker.packets.codes import ReasonCode
 from broker.packets.publication import QOS_BITS
+from broker.queues.entry import bounded
 from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
 
 if TYPE_CHECKING:
@@ -156,10 +157,10 @@ class Intake:
             None if self._queueing.is_shared else self._queueing.next_number(),
             queue.name,
             HIGHEST_PRIORITY - entry.priority,
-            entry.key,
+            None if entry.key is None else bounded(entry.key),
             entry.delay,
             min(ttls) if ttls else None,
-            entry.dedup_id,
+            None if entry.dedup_id is None else bounded(entry.dedup_id),
             publication.topic,
             payload,
             publication.properties,

@@ -52,6 +52,7 @@ ORDER = (
 )
 MOST_LEASED_BYTES = 1_048_576  # in one answer of the store
 TOKEN_BITS = 62
+REAPED_AT_ONCE = 1000
 REAP_PAUSE = 5.0  # seconds between two looks for what has expired
 LOST_PAUSE = 0.5  # seconds until it is asked again after the store has died with an answer
 UNKNOWN, IN_USE = "unknown", "in use"
@@ -383,6 +384,8 @@ class Queueing:
             return
 
         def leased(value: Any) -> None:
+            if value is None:
+                self._reclaim(queue, token, most)
             if value is None or value == UNKNOWN:
                 answer("ok" if value is None else UNKNOWN, [], LOST_PAUSE)
                 return
@@ -391,14 +394,20 @@ class Queueing:
 
         self._give_up(queue, queue.pool.make_way())
         lasting = queue.policy.lease if seconds is None else seconds
-        self._add_lease(queue, consumer, most, lasting, leased)
+        token = self._rng.getrandbits(TOKEN_BITS) + 1
+        self._add_lease(queue, consumer, most, lasting, token, leased)
         self._hurry()
 
     def _add_lease(
-        self, queue: Queue, consumer: str, most: int, seconds: float | None, answer: Answer
+        self,
+        queue: Queue,
+        consumer: str,
+        most: int,
+        seconds: float | None,
+        token: int,
+        answer: Answer,
     ) -> None:
         call = self._call(answer)
-        token = self._rng.getrandbits(TOKEN_BITS) + 1
         row = (call, queue.name, consumer, most, MOST_LEASED_BYTES, seconds, token)
         self._rows["queue_lease"].append(row)
 
@@ -407,13 +416,16 @@ class Queueing:
         for consumer, most in queue.asks():
             consumer.asked += most
             queue.hint -= most
-            answer = partial(self._on_leased, queue, consumer, most, queue.woken)
-            self._add_lease(queue, consumer.name, most, consumer.lease_seconds, answer)
+            token = self._rng.getrandbits(TOKEN_BITS) + 1
+            answer = partial(self._on_leased, queue, consumer, most, queue.woken, token)
+            self._add_lease(queue, consumer.name, most, consumer.lease_seconds, token, answer)
 
     def _on_leased(
-        self, queue: Queue, consumer: Consumer, most: int, woken: float, value: Any
+        self, queue: Queue, consumer: Consumer, most: int, woken: float, token: int, value: Any
     ) -> None:
         consumer.asked -= most
+        if value is None:
+            self._reclaim(queue, token, most)
         if value is None or value == UNKNOWN:
             self._look_again(queue, LOST_PAUSE)
             return
@@ -431,6 +443,10 @@ class Queueing:
         else:  # it has left meanwhile
             self._give_up(queue, deliveries)
         self.look(queue)
+
+    def _reclaim(self, queue: Queue, token: int, most: int) -> None:
+        """The store has died with the answer: nobody has what it may have leased."""
+        self._gather("queue_admin", (0, "reclaim", queue.name, (token, most)))
 
     def _look_again(self, queue: Queue, seconds: float) -> None:
         """Something may become ready by itself in so many seconds."""
@@ -716,6 +732,20 @@ class Queueing:
         for call in range(first, end):
             self._tell(call, None)
 
+    def count_anew(self) -> None:
+        """The store has died with its figures: ask for them."""
+        position = self._journal.position  # of the batch that goes before the question
+
+        def told(stats: list[dict[str, Any]]) -> None:
+            for each in stats:
+                queue = self._queues.get(each["name"])
+                if queue is not None:
+                    queue.counted(each["messages"], each["bytes"], position)
+                    self.note_refusal(queue)
+
+        if self._queues:
+            self._journal.questions.queues("queue_stats", (None, self._stored_now()), told)
+
     def _appeared(self, name: str) -> Queue:
         """The store has made a queue by itself: for dead letters."""
         parent = self._queues.get(name.removesuffix(dead_letter_queue("")))
@@ -746,6 +776,8 @@ class Queueing:
     def _reaped(self, value: Any) -> None:
         if value:
             self.wake(list(self._queues))
+        if value is not None and value >= REAPED_AT_ONCE:  # there may be more
+            self._gather("queue_admin", (self._call(self._reaped), "reap", "", ()))
 
     # -- helpers ----------------------------------------------------------------------------------
 

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from broker.queues.policy import DEFAULT_PRIORITY
+
+LONGEST_KEY = 256  # bytes; of what is longer the hash is the key, so the order of a key is kept
+
+
+def bounded(text: str) -> str:
+    """A key or an id as it is stored: long ones as their hash, for an index must take them."""
+    if len(text) <= LONGEST_KEY // 4:  # no character takes more than four bytes
+        return text
+    data = text.encode(errors="replace")
+    return text if len(data) <= LONGEST_KEY else f"sha256:{sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from broker.queues.policy import QueuePolicy
 from broker.storage.queues.leasing import MOST, expire, reap, too_old_for
 from broker.storage.queues.ports import IN_USE, UNKNOWN
-from broker.storage.queues.settling import answer, give_back
+from broker.storage.queues.settling import UNTOUCHED, answer, give_back
 from broker.storage.queues.work import BUSY, Held, as_json
 from broker.storage.tables import LEASED
 
@@ -33,6 +33,7 @@ LEASED_BY = (
     f"queue = ? AND {BUSY} AND state = 1 AND due IS NOT NULL AND substr(consumer, 1, length(?)) = ?"
 )
 # Lent without an end to a session that is not written to have it (2: lent): nobody would get it.
+LEASED_WITH = f"queue = ? AND {BUSY} AND state = 1 AND token >= ? AND token < ?"
 LENT_TO_NOBODY = f"""
     UPDATE queued SET due = ? WHERE queue = ? AND {BUSY} AND state = 1 AND due IS NULL
         AND substr(consumer, 1, length(?)) = ?
@@ -220,6 +221,13 @@ def disown(work: Work, prefix: str) -> int:
     return count
 
 
+def reclaim(work: Work, state: QueueState, first_token: int, most: int) -> int:
+    """What was leased with these tokens has reached nobody: as if it had not been."""
+    held = work.select_held(LEASED_WITH, state.name, first_token, first_token + most)
+    work.run_many(UNTOUCHED, [(each.number,) for each in held])
+    return len(held)
+
+
 OF_ALL_QUEUES: dict[str, Callable[..., Any]] = {
     "reap": lambda work: reap_all(work, list(work.queues.values())),
     "disown": disown,
@@ -233,4 +241,5 @@ VERBS: dict[str, Callable[..., Any]] = {
     "delete": delete,
     "drop": drop,
     "reap": reap_one,
+    "reclaim": reclaim,
 }

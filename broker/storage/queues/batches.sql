@@ -417,6 +417,24 @@ BEGIN
     RETURN count;
 END $$;
 
+-- What was leased with these tokens has reached nobody.
+CREATE OR REPLACE FUNCTION heliograph._reclaim(of_queue text, first_token bigint, most integer)
+RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    each record;
+    count bigint := 0;
+BEGIN
+    FOR each IN
+        SELECT number, token FROM heliograph.queued
+        WHERE queue = of_queue AND state = 1 AND token >= first_token
+            AND token < first_token + most ORDER BY number
+    LOOP
+        PERFORM heliograph._fail_one(each.number, each.token, 'untouched', NULL, '');
+        count := count + 1;
+    END LOOP;
+    RETURN count;
+END $$;
+
 -- ---- leases -------------------------------------------------------------------------------------
 
 -- Lease up to `most` messages. The last row has no number: `next_in` is when to ask again (NULL:

@@ -112,12 +112,17 @@ def _until_next(work: Work, state: QueueState) -> float:
 
 
 def _choose(work: Work, state: QueueState, most: int, most_bytes: int) -> tuple[list[Row], bool]:
-    """The next ones that fit, at least one; whether there are more."""
-    while True:
+    """The next ones that fit, at least one; whether there are more. Many that are too old are not
+    all cleared away at once: everybody else waits meanwhile.
+    """
+    cleared = 0
+    while cleared < MOST:
         chosen, stale, more = _look(work, state, most, most_bytes)
         if not stale:
             return chosen, more
         expire(work, state, list(work.held(stale).values()))
+        cleared += len(stale)
+    return [], True
 
 
 def _look(

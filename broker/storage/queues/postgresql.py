@@ -98,6 +98,7 @@ VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
     "delete": ("_delete_one(%s, %s)", lambda queue, given: (queue, given[0])),
     "drop": ("_drop(%s)", lambda queue, _: (queue,)),
     "reap": ("_reap(%s)", lambda queue, _: (queue,)),
+    "reclaim": ("_reclaim(%s, %s, %s)", lambda queue, given: (queue, *given)),
     "disown": ("_disown(%s)", lambda _, given: (text(given[0]),)),
 }
 NOT_DROPPED = -1

@@ -724,3 +724,102 @@ def test_a_fault_in_one_result_does_not_cost_others_theirs():
     queues.admin("resume", "work", (), told.append)
     broker.commit()
     assert told == ["running"]
+
+
+# -- the store dies alone --------------------------------------------------------------------------
+
+
+def die(broker: MemoryBroker) -> None:
+    """The store commits the next batch, and dies before it has said what came of it."""
+    store, journal = broker.store, broker.engine.journal
+    assert store is not None
+    assert journal is not None
+    store.journal = None
+    position = store.waiting[0][1][0]
+    assert store.commit_next()
+    store.journal = journal
+    journal.on_committed(position, 0.0, 0)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_a_dead_store_has_leased_to_nobody_is_leased_again_at_once(qos):
+    broker = made(instant=False)
+    fill(broker, b"x")
+    client = broker.connect("c", properties={Property.SESSION_EXPIRY_INTERVAL: 100})
+    request(client, "$queue/work", qos)
+    broker.commit()
+    client.received.clear()
+    broker.pass_time(0.01)
+    client.disconnect()
+    broker.commit()
+    again = broker.client()
+    again.connect("c", clean_start=False, properties={Property.SESSION_EXPIRY_INTERVAL: 100})
+    broker.flush()
+    die(broker)
+    broker.commit()
+    broker.pass_time(2)
+    broker.commit()
+    (message,) = [each for each in again.received if isinstance(each, Publish)]
+    assert message.payload == b"x"
+
+
+def test_what_a_dead_store_has_counted_is_asked_again():
+    broker = made(instant=False, max_messages=2)
+    fill(broker, b"1", b"2")
+    client = consumer(broker)
+    broker.commit()
+    for each in client.take_all(Publish):
+        client.acknowledge(each)
+    broker.flush()
+    die(broker)
+    broker.commit()
+    assert in_queue(broker) == []
+    fill(broker, b"3")
+
+
+def test_a_nack_by_topic_counts_whatever_puback_follows_it():
+    broker = made(instant=False)
+    client = consumer(broker, version=4)
+    broker.commit()
+    publisher = broker.connect("p")
+    for topic in ("feed/work", "feed/work"):  # one past the store, one out of it
+        publisher.publish(topic, b"x", 1)
+        message = client.take(Publish)
+        number = message.topic.split("/")[2]
+        client.publish(f"$queue/work/$reject/{number}", b"bad", 0)
+        client.acknowledge(message)
+        broker.commit()
+    assert in_queue(broker) == [("work.dlq", b"x"), ("work.dlq", b"x")]
+
+
+def test_a_client_gets_what_it_has_room_for_again_whatever_made_the_room():
+    broker = made()
+    fill(broker, b"1", b"2", b"3")
+    narrow = {"properties": {Property.RECEIVE_MAXIMUM: 1}}
+    client = consumer(broker, "c", qos=2, connect=narrow)
+    assert [each.payload for each in client.drain()] == [b"1", b"2", b"3"]
+    client.subscribe("other", 1)
+    broker.connect("p").publish("other", b"fills the window", 1)
+    fill(broker, b"4")
+    (other,) = client.take_all(Publish)
+    client.acknowledge(other)
+    assert client.take(Publish).payload == b"4"
+
+
+def test_what_waits_for_room_elsewhere_does_not_fail_by_waiting():
+    rules = Feed({"in": Forward((Entry("out"),))})
+    broker = made("in", "out", rules=rules, max_messages=1)
+    fill(broker, b"1", topic="feed/in")
+    fill(broker, b"2", topic="feed/in")
+    broker.pass_time(1000)
+    assert in_queue(broker) == [("out", b"1"), ("in", b"2")]
+
+
+def test_long_keys_are_stored_as_their_hash():
+    broker = made(order="key")
+    publisher = broker.connect("p")
+    for _ in range(2):
+        publisher.publish("$queue/work", b"x", 1, properties={USER: [("key", "k" * 5000)]})
+    broker.commit()
+    (message,) = consumer(broker).take_all(Publish)  # the other waits behind its key
+    assert told(message)["key"].startswith("sha256:")
