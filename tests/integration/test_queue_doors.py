@@ -8,8 +8,10 @@ in it, however fast one of them is.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 import threading
 import tomllib
 from collections import defaultdict
@@ -22,12 +24,19 @@ import pytest
 
 from bridges.queues import SyncQueue
 from tests.support.postgresql import program
-from tests.support.process import HOST, BrokerProcess, explain_missing, free_port
+from tests.support.process import (
+    HOST,
+    BrokerProcess,
+    clean_environment,
+    explain_missing,
+    free_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SETTINGS = Path(__file__).parents[2] / "configs" / "queues.toml"
+PROJECT = Path(__file__).parents[2]
+SETTINGS = PROJECT / "configs" / "queues.toml"
 DEVICES = 8  # more than consumers: each can have a device's first message
 READINGS = 15  # of each device
 MESSAGES = DEVICES * READINGS
@@ -288,3 +297,33 @@ def alarms_are_those_that_are_too_hot(door: Door) -> None:
     with door.queue(ALARMS) as queue:
         alarms = [json.loads(message.payload)["n"] for message in queue.peek(MESSAGES)]
         assert alarms == [number for number in range(MESSAGES) if temperature(number) > HOT]
+
+
+# ---- what the README says ----
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/queues.md"])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_from_a_sensor_to_a_worker_in_nine_lines(broker: BrokerProcess, page: str) -> None:
+    door = Door(broker)
+    block_of_code = re.compile(r"^```\n(\S+ pub .*?)^```\n", re.MULTILINE | re.DOTALL)
+    block = next(
+        each for each in block_of_code.findall((PROJECT / page).read_text()) if "EOF" in each
+    )
+    assert block.count("\n") == 9
+    for theirs, ours in {
+        ".venv/bin/python": sys.executable,
+        ".venv/bin/heliograph pub": f"{sys.executable} -m broker pub -p {broker.port}",
+    }.items():
+        assert theirs in block
+        block = block.replace(theirs, ours)
+    done = subprocess.run(
+        ["bash", "-ec", block],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=broker.directory,
+        env={**clean_environment(), "HELIOGRAPH_QUEUES_URL": door.url},
+        timeout=PATIENCE,
+    )
+    assert done.stdout == "site/1/dev/7/telemetry {'temperature': 72}\n"
