@@ -26,7 +26,8 @@ def faults(summary: dict[str, Any]) -> dict[str, int]:
 def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(tmp_path: Path) -> None:
     summary = torture(tmp_path, Plan(rounds=ROUNDS, seed=SEED, longest=0.3))
     assert faults(summary) == {}, summary
-    assert summary["acknowledged"] > 100 * ROUNDS
+    assert summary["acknowledged"] > 20 * ROUNDS
+    assert summary["consumed"] > 5 * ROUNDS
 
 
 def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def test_a_publish_is_as_the_standard_draws_it() -> None:
     assert wire.publish(wire.V5, message) == bytes.fromhex("3d07 000161 0007 00 21")
 
 
+def test_user_properties_are_found_among_others() -> None:
+    message = wire.Publish("a", b"!", 1, False, False, 7, (("key", "k"), ("x", "")))
+    ((first, body),) = wire.Splitter().feed(wire.publish(wire.V5, message))
+    assert wire.read_publish(wire.V5, first, body) == message
+    others = bytes.fromhex("14 0bff01 0300016d 0200000001 260001610001 62 0101".replace(" ", ""))
+    body = b"\x00\x01a" + others + b"!"
+    assert wire.read_publish(wire.V5, 0x30, body).user == (("a", "b"),)
+
+
 def test_a_connack_tells_the_receive_maximum() -> None:
     assert wire.read_connack(wire.V5, V5_CONNACK) == wire.Connack(True, 0, 10)
     assert wire.read_connack(wire.V3_1_1, b"\x00\x05") == wire.Connack(False, 5, 65_535)

@@ -64,6 +64,7 @@ class Book:
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
         self.is_over = asyncio.Event()
+        self.unseen = 0  # leases at most whose holders were gone before they knew of them
         self.delivered: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self._messages: dict[int, Message] = {}
         self._left: set[int] = set()  # of the good to be acknowledged, of the others to be dead
@@ -130,7 +131,9 @@ class Book:
         expected = DEAD_AFTER.get(message.destiny)
         if letter["dead_reason"] != expected or letter["dead_from"] != message.queue:
             self.fault(f"{message} is dead: {letter['dead_reason']}, {letter['failures']} failures")
-        if letter["failures"] != message.failures:
+        if letter["failures"] == message.failures + 1 and self.unseen:
+            self.unseen -= 1
+        elif letter["failures"] != message.failures:
             self.fault(f"{message} has {letter['failures']} failures as a dead letter")
         if message.name not in self._left:
             self.fault(f"{message} is dead twice")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 UNSPECIFIED, PAYLOAD_FORMAT_INVALID = 0x80, 0x99
 REASON_STRING = 0x1F
 WHY = "wrong"
+RENEWED_LEASE = 3.0  # seconds
 NOTHING_NEW = 0.5  # seconds after which SQL is asked again: of leases that end nobody is told
 
 # What is said is written into the book first: from then on the message may be another's.
@@ -311,7 +312,7 @@ class PythonConsumer:
 
     async def _consume(self, queue: Queue) -> None:
         """Until it crashes."""
-        async for each in queue.consume(prefetch=3, lease=LEASE):
+        async for each in queue.consume(prefetch=3, lease=RENEWED_LEASE):
             message = self._book.arrive(self._name, each.id, each.payload, each.lease_until)
             if message is None:
                 continue
@@ -319,8 +320,9 @@ class PythonConsumer:
             if verdict == STALL:  # the door would renew its lease
                 verdict = NACK
             self._book.counts[f"{verdict} by {self._name}"] += 1
-            if verdict == CRASH:
+            if verdict == CRASH:  # and what it is just being given it may never see
                 self._book.give_back(message)
+                self._book.unseen += 1
                 return
             TELL[verdict](self._book, message)
             await SAID_BY_PYTHON[verdict](each)
