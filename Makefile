@@ -42,6 +42,7 @@ conformance: $(TEST_READY)  ## write docs/conformance.md anew
 	$(BIN)/python -m tests.spec.conformance --write
 
 bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--quick"
+	@.ci/debian-packages rabbitmq-server=rabbitmq-server
 	$(BIN)/python -m tests.performance $(ARGS)
 
 fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
