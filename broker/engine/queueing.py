@@ -583,6 +583,8 @@ class Queueing:
     def _administrated(self, verb: str, queue: Queue | None, value: Any) -> None:
         if queue is None or value is None or value == UNKNOWN:
             return
+        if verb in REMOVING and value != IN_USE:
+            self._traffic.lose(f"queue_{verb}", value)
         if verb in MODES_BY_VERB:
             queue.mode = MODES_BY_VERB[verb]
             queue.pool.is_paused = queue.mode == "paused"
@@ -765,6 +767,7 @@ class Queueing:
             return
         for queue in self._queues.values():
             queue.measure(now - self._reap_at + REAP_PAUSE)
+            self._give_up(queue, queue.pool.expired())
             for each in queue.pool.ageing():
                 if each.number not in self._handed:
                     row = (0, each.number, each.token, queue.pool.lease_seconds)
@@ -799,6 +802,7 @@ class Queueing:
         self._journal.schedule()
 
 
+REMOVING = ("purge", "delete", "drop")
 MODES_BY_VERB = {"pause": "paused", "resume": "running", "drain": "draining"}
 
 

@@ -66,6 +66,11 @@ class QueuePolicy:
         """Whether messages of one key stand in line behind each other."""
         return self.order == "key"
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether what is leased ahead, and so is out of the store's reach, breaks no rule."""
+        return self.on_full == "reject" and not self.last_value and not self.max_rate
+
     def retry_delay(self, failures: int, rng: Random) -> float:
         """The pause after the `failures`-th failure (from 1 on): doubling, bounded, never twice the
         same, so that what failed together does not come back together.

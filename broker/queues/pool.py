@@ -184,6 +184,15 @@ class Pool:
         self._doors_until = self._clock.now + DOORS
         return self.flush()
 
+    def expired(self) -> list[Delivery]:
+        """What has grown too old in the window; it is taken out."""
+        wall = self._wall()
+        old = [each for each in self.window if each.expires_at and each.expires_at <= wall]
+        for each in old:
+            self.window.remove(each)
+            self._size -= len(each.payload)
+        return old
+
     def ageing(self) -> list[Delivery]:
         """What waits in the window and whose leases in the store have not much grace left; they are
         taken for renewed.
@@ -221,7 +230,8 @@ class Pool:
 
     @property
     def _ahead(self) -> int:
-        is_alone = self.looks_ahead and self._clock.now >= self._doors_until
+        is_free = self.looks_ahead and self._policy.is_simple
+        is_alone = is_free and self._clock.now >= self._doors_until
         return AHEAD if is_alone and self._size < AHEAD_SIZE else 0
 
     def _serve_one(self) -> None:

@@ -219,8 +219,7 @@ class Queue:
     def is_plain(self) -> bool:
         """Whether a message can go to any consumer without a look at the others."""
         policy = self.policy
-        is_free = policy.order == "fifo" and not policy.last_value and not policy.max_rate
-        return is_free and self.mode == "running"
+        return policy.order == "fifo" and policy.is_simple and self.mode == "running"
 
     def wake(self, messages: float = 1) -> None:
         """So many messages more may be ready; inf: nobody knows."""

@@ -823,3 +823,23 @@ def test_long_keys_are_stored_as_their_hash():
     broker.commit()
     (message,) = consumer(broker).take_all(Publish)  # the other waits behind its key
     assert told(message)["key"].startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        ({"on_full": "drop_oldest", "max_messages": 3}, [b"0", b"8", b"9"]),
+        ({"on_full": "dead_letter", "max_messages": 3}, [b"0", b"1", b"2"]),
+    ],
+)
+def test_a_busy_consumer_does_not_change_what_a_full_queue_keeps(policy, left):
+    broker = made(prefetch=1, **policy)
+    consumer(broker)
+    publisher = broker.connect("p")
+    for number in range(10):
+        publisher.publish("feed/work", b"%d" % number, 1)
+        broker.commit()
+        assert publisher.take(Puback).reason == 0
+    kept = [payload for queue, payload in in_queue(broker) if queue == "work"]
+    assert kept[-3:] == left[-3:]
+    assert kept[0] == b"0"  # which the consumer has

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker.clock import Clock
 from broker.queues.delivery import Delivery
 from broker.queues.policy import QueuePolicy
@@ -219,3 +221,21 @@ def test_a_consumers_fault_is_told_and_harms_nobody_else():
     one.take = lambda _: 1 / 0  # type: ignore[assignment,return-value]
     pool.take(messages(1))
     assert isinstance(faults[0], ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "policy", [{"on_full": "drop_oldest"}, {"last_value": True}, {"max_rate": 10.0}]
+)
+def test_nothing_is_leased_ahead_where_the_store_must_reach_what_waits(policy):
+    pool = made(Eater("one", 3), **policy)
+    assert pool.room == 3
+    assert not pool.has_space
+
+
+def test_what_has_grown_too_old_behind_a_hung_consumer_is_taken_out():
+    pool = made(Eater("one", 0))
+    pool.take([message(1, expires_at=WALL + 105), message(2), message(3, expires_at=WALL + 200)])
+    assert pool.expired() == []
+    pool._clock.now = 110.0
+    assert numbers(pool.expired()) == [1]
+    assert numbers(list(pool.window)) == [2, 3]
