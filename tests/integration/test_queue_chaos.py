@@ -36,6 +36,7 @@ SEED = 7
 MESSAGES = 300
 KEYS = 8
 LONGEST = 60.0  # seconds: far more than needed
+FAREWELL = 10.0  # seconds that they may take to go
 TOKEN = "of the chaos"
 POLICY = {
     "lease": f"{LEASE} s",
@@ -152,7 +153,7 @@ async def run(book: Book, port: int, http_port: int, database: str) -> None:
     finally:
         for task in (*tasks, over):
             task.cancel()
-        await asyncio.gather(*tasks, over, return_exceptions=True)
+        await asyncio.wait([*tasks, over], timeout=FAREWELL)
 
 
 async def until_http_answers(http_port: int) -> None:
