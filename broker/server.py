@@ -205,9 +205,9 @@ class Server:
 
     def _on_wake(self, names: list[str]) -> None:
         """Another user of the database has done something to these queues."""
-        assert self.engine.queues is not None
+        assert self.engine.queueing is not None
         self.engine.clock.now = self.loop.time()
-        self.engine.queues.wake(names)
+        self.engine.queueing.wake(names)
 
     def _on_trouble(self, kind: str, text: str) -> None:
         assert self.engine.journal is not None

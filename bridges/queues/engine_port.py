@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from broker.engine.queueing import Queueing
+    from broker.engine.queue_doors import QueueDoors
     from broker.queues.delivery import Delivery
     from broker.queues.entry import Entry
     from broker.queues.policy import QueuePolicy
@@ -110,6 +110,6 @@ class EngineQueues(Protocol):
 
 if TYPE_CHECKING:
 
-    def _as_doors_see_it(queueing: Queueing) -> EngineQueues:
+    def _as_doors_see_it(doors: QueueDoors) -> EngineQueues:
         """The type checker holds the engine to it."""
-        return queueing
+        return doors

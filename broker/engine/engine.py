@@ -15,11 +15,13 @@ from broker.engine.authenticating import Authenticating
 from broker.engine.bindings import Bindings
 from broker.engine.connecting import Connecting
 from broker.engine.deadlines import Deadlines
+from broker.engine.durability import Level
 from broker.engine.ending import Ending
 from broker.engine.forwarding import Forwarder
 from broker.engine.journal import Journal
 from broker.engine.publishing import Publishing
 from broker.engine.queue_clients import QueueClients
+from broker.engine.queue_doors import QueueDoors
 from broker.engine.queueing import Queueing
 from broker.engine.recovery import Recovery
 from broker.engine.retention import Retention
@@ -150,9 +152,17 @@ class Engine:
         self.runs = runs.table if authorizer is None else {}
 
     @property
-    def queues(self) -> Queueing | None:
-        """What doors to the queues ask; None: there is no store, so there are none."""
+    def queueing(self) -> Queueing | None:
+        """The queues; None: there is no store, so there are none."""
         return None if self.queue_clients is None else self.queue_clients.queueing
+
+    @property
+    def queues(self) -> QueueDoors | None:
+        """What doors to the queues ask; None: there are none."""
+        if self.queueing is None or self.journal is None:
+            return None
+        level = max(Level.COMMIT, self.journal.highest)
+        return QueueDoors(self.queueing, self.journal, level, self.traffic)
 
     # -- for the shells ---------------------------------------------------------------------------
 
@@ -278,7 +288,7 @@ class Engine:
 
     def _begin_forwarding(self) -> None:
         """Let the rules that move messages on out of a queue do so."""
-        queueing, rules = self.queues, self._rules
+        queueing, rules = self.queueing, self._rules
         if queueing is None or rules is None:
             return
         for name in rules.forwards:

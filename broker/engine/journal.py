@@ -566,7 +566,7 @@ class Journal:
         operations.append(("meta", [self._meta()]))
         calls = self._next_call, self._next_call
         if self.queues is not None:
-            calls = self._next_call, self.queues.next_call
+            calls = self._next_call, self.queues.batch.next_call
             self._next_call = calls[1]
         self._sent.append(Sent(self.position, synced, answers or [], size, calls))
         self._sent_size += size

@@ -55,7 +55,18 @@ class Pool:
 
     __slots__ = (
         *("_clock", "_doors_until", "_is_full", "_is_serving", "_order", "_policy", "_size"),
-        *("_wall", "armed_for", "asked", "is_paused", "leases", "looks_ahead", "members", "name"),
+        *(
+            "_wall",
+            "armed_for",
+            "asked",
+            "generation",
+            "has_rivals",
+            "is_paused",
+            "leases",
+            "looks_ahead",
+            "members",
+            "name",
+        ),
         *("on_expired", "on_fault", "on_stale", "window"),
     )
 
@@ -69,6 +80,8 @@ class Pool:
         self.leases: dict[int, Lease] = {}  # by number
         self.looks_ahead = True  # nobody else reads this store
         self.is_paused = False
+        self.has_rivals = False  # others take messages out of the same store past this pool
+        self.generation = 0  # rises with every consumer that goes
         self.armed_for: int | None = None
         self.on_fault: Callable[[Exception], None] | None = None
         self.on_expired: Callable[[Delivery], None] | None = None
@@ -124,6 +137,7 @@ class Pool:
 
     def part(self, member: Member) -> list[Delivery]:
         """One fewer; what it had."""
+        self.generation += 1
         self.retire(member)
         held = [lease.delivery for lease in self.leases.values() if lease.member is member]
         for each in held:
@@ -230,9 +244,13 @@ class Pool:
 
     @property
     def _ahead(self) -> int:
-        is_free = self.looks_ahead and self._policy.is_simple
-        is_alone = is_free and self._clock.now >= self._doors_until
-        return AHEAD if is_alone and self._size < AHEAD_SIZE else 0
+        """How many messages may wait here for consumers that have no room yet: none, where that
+        would keep them from somebody, or break their order.
+        """
+        is_simple = self._policy.is_simple and not self._has_one_active
+        is_alone = not self.has_rivals and self._clock.now >= self._doors_until
+        may = self.looks_ahead and is_simple and is_alone
+        return AHEAD if may and self._size < AHEAD_SIZE else 0
 
     def _serve_one(self) -> None:
         member = self._next_free()

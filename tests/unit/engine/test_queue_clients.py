@@ -843,3 +843,35 @@ def test_a_busy_consumer_does_not_change_what_a_full_queue_keeps(policy, left):
     kept = [payload for queue, payload in in_queue(broker) if queue == "work"]
     assert kept[-3:] == left[-3:]
     assert kept[0] == b"0"  # which the consumer has
+
+
+def test_a_qos_2_consumer_is_not_starved_by_a_busy_one_of_qos_1():
+    broker = made(prefetch=3)
+    fill(broker, *[b"%d" % number for number in range(8)])
+    busy = consumer(broker, "busy")
+    assert len(busy.take_all(Publish)) == 3
+    expiry = {"properties": {Property.SESSION_EXPIRY_INTERVAL: 60}}
+    exact = consumer(broker, "exact", qos=2, connect=expiry)
+    assert [each.payload for each in exact.take_all(Publish)] == [b"3", b"4", b"5"]
+
+
+def test_a_lease_can_be_renewed_to_end_sooner():
+    broker = made(lease=30.0, prefetch=1)
+    fill(broker, b"x")
+    client = consumer(broker, version=4)
+    number = client.take(Publish).topic.split("/")[2]
+    other = consumer(broker, "other")
+    client.publish(f"$queue/work/$renew/{number}", b"2", 0)
+    broker.pass_time(3)
+    assert other.take(Publish).payload == b"x"
+
+
+def test_the_next_active_consumer_goes_on_in_order():
+    broker = made(order="single_active", prefetch=2)
+    fill(broker, *[b"%d" % number for number in range(6)])
+    one, other = consumer(broker, "one"), consumer(broker, "other")
+    assert [each.payload for each in one.take_all(Publish)] == [b"0", b"1"]
+    assert other.received == []
+    one.disconnect()
+    broker.commit()
+    assert [each.payload for each in other.drain()] == [b"%d" % number for number in range(6)]
