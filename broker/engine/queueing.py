@@ -211,7 +211,7 @@ class Queueing:
         self._handed[row[0]] = (row, token, queue)
         queue.count_in(size)
         self._touched[queue] = None
-        pool.take([self._handed_delivery(row, token, pool.lease_seconds)])
+        pool.offer(self._handed_delivery(row, token, pool.lease_seconds))
         self._arm(pool)
         return True
 
@@ -377,6 +377,7 @@ class Queueing:
         if value is None:
             self.reclaim(queue, ask.token, most)
         if value is None or value == UNKNOWN:
+            self.give_up(queue, queue.pool.answered(is_all=False))
             self._look_again(queue, LOST_PAUSE)
             return
         rows, next_in, _ = value
@@ -384,6 +385,9 @@ class Queueing:
             queue.none_left(ask.woken)
         if next_in is not None:
             self._look_again(queue, next_in)
+        if consumer is queue.pool and not ask.is_stale:
+            self._take_leased(queue, rows, next_in != 0)
+            return
         if not rows:
             return
         deliveries = self.deliveries(queue.name, rows)
@@ -392,6 +396,15 @@ class Queueing:
         else:
             consumer.take(deliveries)
             self._arm(queue.pool)
+        self.look(queue)
+
+    def _take_leased(self, queue: Queue, rows: list[Row], is_all: bool) -> None:
+        """For the pool: what the store has leased, then what has come since."""
+        pool = queue.pool
+        if rows:
+            pool.take(self.deliveries(queue.name, rows))
+        self.give_up(queue, pool.answered(is_all))
+        self._arm(pool)
         self.look(queue)
 
     def reclaim(self, queue: Queue, token: int, most: int) -> None:

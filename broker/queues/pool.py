@@ -55,19 +55,9 @@ class Pool:
 
     __slots__ = (
         *("_clock", "_doors_until", "_is_full", "_is_serving", "_order", "_policy", "_size"),
-        *(
-            "_wall",
-            "armed_for",
-            "asked",
-            "generation",
-            "has_rivals",
-            "is_paused",
-            "leases",
-            "looks_ahead",
-            "members",
-            "name",
-        ),
-        *("on_expired", "on_fault", "on_stale", "window"),
+        *("_wall", "armed_for", "asked", "generation", "has_rivals", "is_paused", "later"),
+        *("leases", "looks_ahead", "members", "name", "on_expired", "on_fault", "on_stale"),
+        "window",
     )
 
     def __init__(
@@ -77,6 +67,7 @@ class Pool:
         self.asked = 0
         self.members: dict[str, Member] = {}
         self.window: deque[Delivery] = deque()  # in the order of delivery
+        self.later: list[Delivery] = []  # new ones, while the store is being asked
         self.leases: dict[int, Lease] = {}  # by number
         self.looks_ahead = True  # nobody else reads this store
         self.is_paused = False
@@ -102,7 +93,7 @@ class Pool:
         """See Consumer."""
         if not self.members or self.is_paused:
             return 0
-        waiting = len(self.window) + self.asked
+        waiting = len(self.window) + len(self.later) + self.asked
         if waiting > self._ahead // 2:  # many at once cost less
             return 0
         return sum(max(0, each.room) for each in self._served) + self._ahead - waiting
@@ -124,8 +115,30 @@ class Pool:
 
     @property
     def has_space(self) -> bool:
-        """Whether a new message may come here, where the store has none that is ready."""
-        return bool(self.members) and not self.is_paused and len(self.window) < self._ahead
+        """Whether a new message may come here, where the store has none that is ready but what it
+        was asked for.
+        """
+        waiting = len(self.window) + len(self.later)
+        return bool(self.members) and not self.is_paused and waiting < self._ahead
+
+    def offer(self, delivery: Delivery) -> None:
+        """A new message. It comes after what the store was asked for."""
+        if self.asked:
+            self.later.append(delivery)
+        else:
+            self.take([delivery])
+
+    def answered(self, is_all: bool) -> list[Delivery]:
+        """The store has answered; if that was not all that it has ready, what is newer has to wait
+        there, too: it is returned.
+        """
+        if self.asked or not self.later:
+            return []
+        later, self.later = self.later, []
+        if not is_all:
+            return later
+        self.take(later)
+        return []
 
     # -- members ----------------------------------------------------------------------------------
 
@@ -187,7 +200,8 @@ class Pool:
 
     def flush(self) -> list[Delivery]:
         """Give up what nobody has yet."""
-        window, self.window = list(self.window), deque()
+        window, self.window = [*self.window, *self.later], deque()
+        self.later = []
         self._size = 0
         return window
 

@@ -875,3 +875,17 @@ def test_the_next_active_consumer_goes_on_in_order():
     one.disconnect()
     broker.commit()
     assert [each.payload for each in other.drain()] == [b"%d" % number for number in range(6)]
+
+
+def test_a_new_message_does_not_overtake_those_that_the_store_was_asked_for():
+    broker = made(instant=False)
+    client = consumer(broker)
+    broker.commit()
+    publisher = broker.connect("p")
+    publisher.publish("feed/work", b"1", 2)  # by way of the store
+    broker.flush()
+    publisher.publish("feed/work", b"2", 1)  # while the store is being asked
+    broker.flush()
+    assert client.received == []
+    broker.commit()
+    assert [each.payload for each in client.take_all(Publish)] == [b"1", b"2"]

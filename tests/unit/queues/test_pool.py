@@ -239,3 +239,26 @@ def test_what_has_grown_too_old_behind_a_hung_consumer_is_taken_out():
     pool._clock.now = 110.0
     assert numbers(pool.expired()) == [1]
     assert numbers(list(pool.window)) == [2, 3]
+
+
+def test_what_is_new_comes_after_what_the_store_was_asked_for():
+    one = Eater("one", 9)
+    pool = made(one)
+    pool.asked = 2
+    pool.offer(message(8))
+    pool.offer(message(9))
+    assert (one.got, pool.room) == ([], 9 + AHEAD - 4)
+    pool.asked = 0
+    pool.take(messages(5, 6))
+    assert pool.answered(is_all=True) == []
+    assert numbers(one.got) == [5, 6, 8, 9]
+
+
+def test_what_is_new_waits_in_the_store_if_that_has_more_that_is_older():
+    one = Eater("one", 9)
+    pool = made(one)
+    pool.asked = 2
+    pool.offer(message(8))
+    pool.asked = 0
+    assert numbers(pool.answered(is_all=False)) == [8]
+    assert (one.got, pool.flush()) == ([], [])
