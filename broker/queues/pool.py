@@ -96,6 +96,8 @@ class Pool:
         waiting = len(self.window) + len(self.later) + self.asked
         if waiting > self._ahead // 2:  # many at once cost less
             return 0
+        if self._has_one_active and self.asked:  # what comes may have to go back before the next
+            return 0
         return sum(max(0, each.room) for each in self._served) + self._ahead - waiting
 
     @property

@@ -262,3 +262,10 @@ def test_what_is_new_waits_in_the_store_if_that_has_more_that_is_older():
     pool.asked = 0
     assert numbers(pool.answered(is_all=False)) == [8]
     assert (one.got, pool.flush()) == ([], [])
+
+
+def test_where_order_is_all_it_asks_for_one_answer_after_the_other():
+    pool = made(Eater("one", 3), order="single_active")
+    assert pool.room == 3
+    pool.asked = 1
+    assert pool.room == 0
