@@ -44,6 +44,19 @@ class Intake:
 
     def take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
         """Put a message into the queues that its rules name; how many take it."""
+        count = self._take_in(publication, rules, level)
+        self._queueing.serve_offered()
+        return count
+
+    def take_in_run(self, messages: list[Publication], rules: TopicRules, level: int) -> int:
+        """Several messages of one topic, before any is handed out; how many take the last one."""
+        count = 0
+        for message in messages:
+            count = self._take_in(message, rules, level)
+        self._queueing.serve_offered()
+        return count
+
+    def _take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
         size = publication.size + OVERHEAD
         if self._journal.is_behind and not publication.first & QOS_BITS:
             self._traffic.lose("queue_behind")  # nobody waits for an answer, so nobody is slowed
@@ -83,6 +96,7 @@ class Intake:
         if reason is not None:
             return reason
         self._put_all([(queue, entry)], publication, size)
+        self._queueing.serve_offered()
         level = max(self._journal.levels.of(publication.topic), Level.RELAXED)
         self._journal.gather(publication.size, level)
         return "ok"
@@ -151,15 +165,17 @@ class Intake:
         size: int,
     ) -> Row:
         """A row of `queue_put`."""
-        limits = (left, entry.ttl, queue.policy.ttl or None)
-        ttls = [each for each in limits if each is not None]
+        ttl = entry.ttl
+        if left is not None or queue.policy.ttl:
+            limits = (left, ttl, queue.policy.ttl or None)
+            ttl = min(each for each in limits if each is not None)
         return (
             None if self._queueing.is_shared else self._queueing.next_number(),
             queue.name,
             HIGHEST_PRIORITY - entry.priority,
             None if entry.key is None else bounded(entry.key),
             entry.delay,
-            min(ttls) if ttls else None,
+            ttl,
             None if entry.dedup_id is None else bounded(entry.dedup_id),
             publication.topic,
             payload,

@@ -72,8 +72,18 @@ class Queueing:
     """Owns the queues as this broker knows them, and what goes to the store for them."""
 
     __slots__ = (
-        *("_broker_name", "_clock", "_deadlines", "_handed", "_journal", "_next_token", "_queues"),
-        *("_reap_at", "_rng", "_touched", "_traffic", "armed_for", "batch", "bindings", "intake"),
+        *("_broker_name", "_clock", "_deadlines", "_handed", "_journal", "_next_token", "_offered"),
+        *(
+            "_queues",
+            "_reap_at",
+            "_rng",
+            "_touched",
+            "_traffic",
+            "armed_for",
+            "batch",
+            "bindings",
+            "intake",
+        ),
         *("is_shared", "is_urgent", "max_queues", "refusing"),
     )
 
@@ -104,6 +114,7 @@ class Queueing:
         self._queues: dict[str, Queue] = {}
         # Messages that were handed over past the store, by number: a row of `queue_put`, the token.
         self._handed: dict[int, tuple[Row, int, Queue]] = {}
+        self._offered: dict[Queue, None] = {}  # whose pools have new messages to hand out
         self.batch = QueueBatch()
         self._touched: dict[Queue, None] = {}  # queues that this batch puts into or asks for
         # of what is handed over past the store; only doors that show their tokens need ever new
@@ -200,8 +211,9 @@ class Queueing:
         return number
 
     def hand_over(self, queue: Queue, row: Row, size: int) -> bool:
-        """Give a message to a consumer that waits for one, past the store; False: nobody does. If
-        it is acknowledged before the next batch is made, it is never written.
+        """Take a message for a consumer that waits for one, past the store; False: nobody does.
+        `serve_offered` hands it out; if it is acknowledged before the next batch is made, it is
+        never written.
         """
         pool = queue.pool
         if not pool.has_space:
@@ -211,9 +223,16 @@ class Queueing:
         self._handed[row[0]] = (row, token, queue)
         queue.count_in(size)
         self._touched[queue] = None
+        self._offered[queue] = None
         pool.offer(self._handed_delivery(row, token, pool.lease_seconds))
-        self._arm(pool)
         return True
+
+    def serve_offered(self) -> None:
+        """Hand out what has been taken past the store."""
+        while self._offered:
+            queue, _ = self._offered.popitem()
+            queue.pool.serve()
+            self._arm(queue.pool)
 
     def _handed_delivery(self, row: Row, token: int, seconds: float) -> Delivery:
         number, name, rank, key, _, ttl, _, topic, payload, properties, first, publisher, *_ = row

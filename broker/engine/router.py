@@ -167,8 +167,7 @@ class Router:
         for subscription in route.subscriptions:
             subscription.session.offer_run(messages, subscription, size)
         if route.rules is not None:
-            for message in messages:
-                receivers = self._put_into_queues(message, route)
+            receivers = self._put_all_into_queues(messages, route)
         return len(route.subscriptions) + receivers
 
     def is_anyone_full(self, route: Route) -> bool:
@@ -190,6 +189,12 @@ class Router:
         assert self._journal.queues is not None
         assert route.rules is not None
         return self._journal.queues.intake.take_in(publication, route.rules, route.level)
+
+    def _put_all_into_queues(self, messages: list[Publication], route: Route) -> int:
+        assert self._journal is not None
+        assert self._journal.queues is not None
+        assert route.rules is not None
+        return self._journal.queues.intake.take_in_run(messages, route.rules, route.level)
 
     def _deliver_shared(self, group: ShareGroup[Subscription], publication: Publication) -> int:
         chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)

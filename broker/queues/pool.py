@@ -107,13 +107,16 @@ class Pool:
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Messages have come out of the store."""
+        self._line_up(deliveries)
+        self.serve()
+
+    def _line_up(self, deliveries: list[Delivery]) -> None:
         window = self.window
         is_behind = bool(window) and _place(deliveries[0]) < _place(window[-1])
         window += deliveries
         if is_behind:
             self.window = deque(sorted(window, key=_place))
         self._size += sum(len(each.payload) for each in deliveries)
-        self.serve()
 
     @property
     def has_space(self) -> bool:
@@ -124,11 +127,11 @@ class Pool:
         return bool(self.members) and not self.is_paused and waiting < self._ahead
 
     def offer(self, delivery: Delivery) -> None:
-        """A new message. It comes after what the store was asked for."""
+        """A new message, which `serve` hands out. It comes after what the store was asked for."""
         if self.asked:
             self.later.append(delivery)
         else:
-            self.take([delivery])
+            self._line_up([delivery])
 
     def answered(self, is_all: bool) -> list[Delivery]:
         """The store has answered; if that was not all that it has ready, what is newer has to wait

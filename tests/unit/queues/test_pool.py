@@ -247,6 +247,7 @@ def test_what_is_new_comes_after_what_the_store_was_asked_for():
     pool.asked = 2
     pool.offer(message(8))
     pool.offer(message(9))
+    pool.serve()
     assert (one.got, pool.room) == ([], 9 + AHEAD - 4)
     pool.asked = 0
     pool.take(messages(5, 6))
