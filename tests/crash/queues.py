@@ -68,8 +68,8 @@ WORKERS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "w7": (("single",), "wanders", {"qos": 1, "version": wire.V3_1_1}),
     "w8": (("plain", "keyed"), "absent", {"qos": 2}),
 }
-# None for `single`: an HTTP answer that a crash cuts off comes again when its leases end, behind what
-# its consumer is given meanwhile (docs/queues.md, "Order").
+# None for `single`: what an HTTP answer has leased that a crash cuts off comes again when the lease
+# ends, behind what its consumer is given meanwhile (docs/queues.md, "Order").
 HTTP_WORKERS = {"h1": "plain", "h2": "keyed", "h4": "direct"}
 
 
