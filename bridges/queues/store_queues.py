@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from broker.clock import Clock
-from broker.queues.delivery import Delivery
+from broker.queues.delivery import of_a_lease, of_a_look
 from broker.queues.names import DEAD_LETTERS
 from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
 from broker.queues.pool import Pool
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bridges.queues.engine_port import Receipt
     from broker.engine.timeline import Timeline
+    from broker.queues.delivery import Delivery
     from broker.queues.entry import Entry
 
     Row = tuple[Any, ...]
@@ -105,9 +106,7 @@ class StoreQueues:
         found = self._queues.get(queue)
         if found is None:
             return lambda: None
-        token, watchers = object(), found.watchers
-        watchers[token] = wake
-        return lambda: (watchers.pop(token, None), None)[1]
+        return found.watch(wake)
 
     def lease(
         self,
@@ -125,7 +124,7 @@ class StoreQueues:
         def leased(value: Any) -> None:
             rows, next_in, now = value
             offset = self._timeline.wall() - now
-            answer("ok", [delivery_of(queue, row, offset) for row in rows], next_in)
+            answer("ok", [of_a_lease(queue, row, offset) for row in rows], next_in)
 
         lasting = policy.lease if seconds is None else seconds
         token = secrets.randbits(TOKEN_BITS) + 1
@@ -201,7 +200,7 @@ class StoreQueues:
         now = self._stored()
 
         def seen(rows: list[Row]) -> None:
-            answer([look_of(queue, row, self._timeline.wall() - now) for row in rows])
+            answer([of_a_look(queue, row, self._timeline.wall() - now) for row in rows])
 
         self._question("queue_peek", (queue, after, most, MOST_BYTES, now), seen)
 
@@ -310,43 +309,3 @@ def place_of(entry: Entry, queue: Queue) -> Row:
     rank = HIGHEST_PRIORITY - entry.priority
     ttl = min(lives, default=None)
     return queue.name, rank, entry.key, entry.delay, ttl, entry.dedup_id
-
-
-def delivery_of(queue: str, row: Row, offset: float) -> Delivery:
-    """A row of a lease; `offset`: of the computer's clock and the store's."""
-    number, token, key, rank, topic, payload, properties, first, publisher = row[:9]
-    enqueued_at, lease_until, acquisitions, failures, expires_at = row[9:14]
-    dead_from, dead_reason, dead_at = row[14:]
-    return Delivery(
-        number,
-        token,
-        queue,
-        key,
-        rank,
-        topic,
-        payload,
-        properties,
-        first,
-        publisher,
-        enqueued_at + offset,
-        moved(lease_until, offset),
-        acquisitions,
-        failures,
-        moved(expires_at, offset),
-        dead_from,
-        dead_reason,
-        moved(dead_at, offset),
-    )
-
-
-def look_of(queue: str, row: Row, offset: float) -> Delivery:
-    """A row of a look: as that of a lease, then state, when it is due, and consumer."""
-    *leased, state, _due, consumer = row
-    delivery = delivery_of(queue, tuple(leased), offset)
-    delivery.state = state
-    delivery.consumer = consumer
-    return delivery
-
-
-def moved(instant: float | None, offset: float) -> float | None:
-    return None if instant is None else instant + offset

@@ -222,15 +222,11 @@ class QueueDoors:
     def watch(self, name: str, wake: Callable[[], None]) -> Callable[[], None]:
         """Have `wake` called whenever something may have become ready; returns how to end that."""
         queue = self._queueing.get(name)
-        if queue is None:
-            return lambda: None
-        watchers, token = queue.watchers, object()
-        watchers[token] = wake
+        return _nothing if queue is None else queue.watch(wake)
 
-        def end() -> None:
-            watchers.pop(token, None)
 
-        return end
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _correct(stats: dict[str, Any], queue: Queue) -> None:

@@ -232,6 +232,16 @@ class Queue:
             for each in list(self.watchers.values()):
                 each()
 
+    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have `wake` called whenever something may have become ready; returns how to end that."""
+        token = object()
+        self.watchers[token] = wake
+
+        def end() -> None:
+            self.watchers.pop(token, None)
+
+        return end
+
     # -- for Deadlines ----------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
