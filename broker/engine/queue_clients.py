@@ -29,7 +29,7 @@ from broker.queues.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from broker.clock import Clock
     from broker.connection.ports import Traffic
@@ -168,7 +168,7 @@ class QueueClients:
         topic = f"{PREFIX}{delivery.queue}"
         properties = delivery.properties
         if version == MQTT_5:
-            properties += b"".join(_USER + _text(n) + _text(v) for n, v in _told(delivery))
+            properties = _told(delivery)
         else:
             topic = f"{topic}/{delivery.number}/{delivery.topic}"
             if len(topic.encode()) > LONGEST_TEXT:  # better without than not at all
@@ -224,7 +224,6 @@ _REASONS = {
     "full": ReasonCode.QUOTA_EXCEEDED,
     "draining": ReasonCode.QUOTA_EXCEEDED,
 }
-_USER = bytes((Property.USER_PROPERTY,))
 
 
 def _entry(queue: str, publication: Publication) -> Entry:
@@ -251,22 +250,36 @@ def _priority(text: str) -> int:
     return max(LOWEST_PRIORITY, min(int(text), HIGHEST_PRIORITY))
 
 
-def _told(delivery: Delivery) -> Iterable[tuple[str, str]]:
-    yield "msg-id", str(delivery.number)
-    yield "delivery-count", str(delivery.acquisitions)
-    yield "enqueued-at", f"{delivery.enqueued_at:.3f}"
-    yield "original-topic", delivery.topic
+def _told(delivery: Delivery) -> bytes:
+    """What there is to know of a message, as MQTT 5 user properties."""
+    parts = [
+        delivery.properties,
+        *(_ID, _text(str(delivery.number))),
+        *(_COUNT, _text(str(delivery.acquisitions))),
+        *(_ENQUEUED, _text(f"{delivery.enqueued_at:.3f}")),
+        *(_TOPIC, _text(delivery.topic)),
+    ]
     if delivery.lease_until is not None:
-        yield "lease-until", f"{delivery.lease_until:.3f}"
+        parts += (_LEASE, _text(f"{delivery.lease_until:.3f}"))
     if delivery.key is not None:
-        yield "key", delivery.key
+        parts += (_KEY, _text(delivery.key))
     if delivery.dead_reason is not None:
-        yield "dead-from", delivery.dead_from or ""
-        yield "dead-reason", delivery.dead_reason
-        yield "dead-at", f"{delivery.dead_at or 0.0:.3f}"
-        yield "failures", str(delivery.failures)
+        parts += (_DEAD_FROM, _text(delivery.dead_from or ""))
+        parts += (_DEAD_REASON, _text(delivery.dead_reason))
+        parts += (_DEAD_AT, _text(f"{delivery.dead_at or 0.0:.3f}"))
+        parts += (_FAILURES, _text(str(delivery.failures)))
+    return b"".join(parts)
 
 
 def _text(text: str) -> bytes:
     encoded = text.encode()
     return len(encoded).to_bytes(2, "big") + encoded
+
+
+_ID, _COUNT, _ENQUEUED, _TOPIC, _LEASE, _KEY, _DEAD_FROM, _DEAD_REASON, _DEAD_AT, _FAILURES = (
+    bytes((Property.USER_PROPERTY,)) + _text(name)
+    for name in (
+        *("msg-id", "delivery-count", "enqueued-at", "original-topic", "lease-until", "key"),
+        *("dead-from", "dead-reason", "dead-at", "failures"),
+    )
+)
