@@ -72,19 +72,9 @@ class Queueing:
     """Owns the queues as this broker knows them, and what goes to the store for them."""
 
     __slots__ = (
-        *("_broker_name", "_clock", "_deadlines", "_handed", "_journal", "_next_token", "_offered"),
-        *(
-            "_queues",
-            "_reap_at",
-            "_rng",
-            "_touched",
-            "_traffic",
-            "armed_for",
-            "batch",
-            "bindings",
-            "intake",
-        ),
-        *("is_shared", "is_urgent", "max_queues", "refusing"),
+        *("_broker_name", "_clock", "_deadlines", "_handed", "_journal", "_next_token"),
+        *("_offered", "_queues", "_reap_at", "_rng", "_touched", "_traffic", "armed_for"),
+        *("batch", "bindings", "intake", "is_shared", "is_urgent", "max_queues", "refusing"),
     )
 
     def __init__(
@@ -112,7 +102,7 @@ class Queueing:
         self.is_urgent = False  # the next batch shall not wait for anything else
         self.armed_for: int | None = None
         self._queues: dict[str, Queue] = {}
-        # Messages that were handed over past the store, by number: a row of `queue_put`, the token.
+        # what was handed over past the store, by number: a row of `queue_put`, the token, the queue
         self._handed: dict[int, tuple[Row, int, Queue]] = {}
         self._offered: dict[Queue, None] = {}  # whose pools have new messages to hand out
         self.batch = QueueBatch()
