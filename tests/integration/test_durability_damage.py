@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.packets.types import Publish
+from broker.storage.tables import REVISION
 from tests.integration.durable import (
     QUOTA_EXCEEDED,
     change,
@@ -110,7 +111,7 @@ def test_a_newer_database_is_kept_aside(broker: BrokerProcess) -> None:
     (aside,) = database_file(broker).parent.glob("heliograph.db.newer-*")
     broker.stop()
     aside.replace(database_file(broker))  # as the newer release would be run with it
-    change(broker, "UPDATE alembic_version SET version_num = '0001'")
+    change(broker, f"UPDATE alembic_version SET version_num = '{REVISION}'")
     broker.start()
     assert take_everything(broker, "absent", "work") == numbered(SOME)
 
