@@ -120,7 +120,7 @@ class Journal:
         self._next_call = 1  # of the queues, that no batch has yet
         self._changes = Changes(self)
         self.questions = Questions(
-            self.store, self._changes, clock, self.timeline, self._seal, self._schedule
+            self.store, self._changes, clock, self.timeline, self._seal, self.schedule
         )
         self._full: set[int] = set()  # sessions that new messages are not for
         self._answers: list[Answer] = []
@@ -213,7 +213,7 @@ class Journal:
         self._size += size + WEIGHT
         self.demand(level)
         if not self._is_scheduled:
-            self._schedule()
+            self.schedule()
 
     @property
     def queues_are_choosy(self) -> bool:
@@ -230,11 +230,6 @@ class Journal:
         self._answers.append((Waiting(go_on), []))
         self.promise(level)
         self.schedule()
-
-    def schedule(self) -> None:
-        """Have `turn` called at the end of this turn of the loop."""
-        if not self._is_scheduled:
-            self._schedule()
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -280,19 +275,19 @@ class Journal:
         self._size += publication.size + WEIGHT
         if publication.first & QOS_BITS:  # nobody waits for an answer to QoS 0
             self.demand(level)
-        self._schedule()
+        self.schedule()
 
     def forget_retained(self, topic: str) -> None:
         """A retained message is gone: expired, or there was no room for its successor."""
         self._changes.retained[topic] = None
-        self._schedule()
+        self.schedule()
 
     def leave_will(
         self, client_id: str, will: Will, username: str | None, due_at: float | None
     ) -> None:
         """Store a will; `due_at` is None while its client is connected."""
         self._changes.wills[client_id] = (will, username, due_at)
-        self._schedule()
+        self.schedule()
 
     def has_will(self, client_id: str) -> None:
         """The store has a will of this client."""
@@ -302,7 +297,7 @@ class Journal:
         """A will has been published, or is not to be."""
         if client_id in self._changes.written_wills:
             self._changes.wills[client_id] = None
-            self._schedule()
+            self.schedule()
         else:
             self._changes.wills.pop(client_id, None)
 
@@ -330,7 +325,7 @@ class Journal:
     def write_soon(self, session: Session) -> None:
         """Write the session with the next batch, whatever it is for."""
         self._changes.urgent[session] = None
-        self._schedule()
+        self.schedule()
 
     def end(self, session: Session) -> None:
         """The session is over: nothing of it is kept."""
@@ -344,7 +339,7 @@ class Journal:
             self._changes.ended.append(record)
         record.is_dirty = True  # nobody writes it any more
         record.is_over = True
-        self._schedule()
+        self.schedule()
 
     def subscribed(
         self, wanted: str, subscription: Subscription, before: Subscription | None
@@ -358,14 +353,14 @@ class Journal:
         if not subscription.is_like(before):
             self._changes.subscriptions[record.id, wanted] = subscription
         self.demand(self.highest)
-        self._schedule()
+        self.schedule()
 
     def unsubscribed(self, session: Session, wanted: str) -> None:
         """Forget one."""
         if session.record is not None:
             self._changes.subscriptions[session.record.id, wanted] = None
             self.demand(self.highest)
-            self._schedule()
+            self.schedule()
 
     # -- for sessions (Shelf) ---------------------------------------------------------------------
 
@@ -373,7 +368,7 @@ class Journal:
         """See Shelf."""
         self._changes.sessions.append(session)
         if not self._is_scheduled:
-            self._schedule()
+            self.schedule()
 
     def is_settled(self, session: Session, go_on: Callable[[], None]) -> bool:
         """See Shelf."""
@@ -381,7 +376,7 @@ class Journal:
             return True
         self._answers.append((Waiting(go_on), []))
         self._synced = self._synced or self.highest == Level.STRICT
-        self._schedule()
+        self.schedule()
         return False
 
     def load(self, session: Session) -> object:
@@ -412,7 +407,7 @@ class Journal:
         is_held = held.get(subscription.filter) is subscription  # and not replaced or removed
         if record is not None and is_held:
             self._changes.subscriptions[record.id, subscription.filter] = subscription
-            self._schedule()
+            self.schedule()
 
     # -- what the store and the shell report ------------------------------------------------------
 
@@ -505,7 +500,7 @@ class Journal:
         self._size += publication.size + WEIGHT
         self.demand(level)
         if not self._is_scheduled:
-            self._schedule()
+            self.schedule()
 
     def _exact(self, publication: Publication, route: Route) -> list[Subscription]:
         """The receivers without those that are full or sent it themselves."""
@@ -530,9 +525,10 @@ class Journal:
         connection.awaiting = self.position
         if level == Level.STRICT:
             self._synced = True
-        self._schedule()
+        self.schedule()
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
+        """Have `turn` called at the end of this turn of the loop."""
         if not self._is_scheduled:
             self._is_scheduled = True
             if self.on_work is not None:

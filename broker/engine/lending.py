@@ -17,7 +17,7 @@ from broker.queues.policy import QueuePolicy
 from broker.session.subscription import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from broker.engine.ports import Row
     from broker.engine.queueing import Queueing
@@ -152,9 +152,7 @@ class Lending:
 
     def pump(self) -> None:
         """There may be room in the client's window: for what waits for it, and for more."""
-        for member in self.members.values():
-            self.send_waiting(member)
-            self._queueing.has_room_again(member.queue)
+        self._pump(())
 
     def on_pubacks(self, packet_ids: Iterable[int]) -> None:
         """The client has answered messages with success."""
@@ -165,7 +163,7 @@ class Lending:
                 done.setdefault(loan.member.queue, []).append(loan.delivery)
         for queue, deliveries in done.items():
             self._queueing.acknowledged(queue, deliveries)
-        self.pump()
+        self._pump(done)
 
     def on_answer(self, packet_id: int, reason: int, properties: Properties) -> None:
         """The client has answered one message: PUBACK or PUBREC."""
@@ -210,6 +208,13 @@ class Lending:
             member.waiting.popleft()
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _pump(self, served: Container[Queue]) -> None:
+        """As `pump`; the queues that are `served` know of the room already."""
+        for member in self.members.values():
+            self.send_waiting(member)
+            if member.queue not in served:
+                self._queueing.has_room_again(member.queue)
 
     def _note_version(self) -> None:
         carrier = self._session.carrier

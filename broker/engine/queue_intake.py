@@ -42,14 +42,10 @@ class Intake:
 
     # -- by rules ---------------------------------------------------------------------------------
 
-    def take_in(self, publication: Publication, rules: TopicRules, level: int) -> int:
-        """Put a message into the queues that its rules name; how many take it."""
-        count = self._take_in(publication, rules, level)
-        self._queueing.serve_offered()
-        return count
-
-    def take_in_run(self, messages: list[Publication], rules: TopicRules, level: int) -> int:
-        """Several messages of one topic, before any is handed out; how many take the last one."""
+    def take_in(self, messages: list[Publication], rules: TopicRules, level: int) -> int:
+        """Put messages of one topic into the queues that its rules name, before any is handed out;
+        how many take the last one.
+        """
         count = 0
         for message in messages:
             count = self._take_in(message, rules, level)

@@ -182,8 +182,7 @@ class Queueing:
         """A message goes into a queue with the next batch: a row of `queue_put`."""
         self.batch.rows["queue_put"].append(row)
         queue.count_in(size)
-        queue.wake()
-        self._touched[queue] = None
+        self._stir(queue)
         if not self.is_urgent and queue.wants:
             self.hurry()
 
@@ -300,8 +299,7 @@ class Queueing:
         """A consumer has a message and will not answer."""
         if delivery.lease_until is None or queue.pool.settle(delivery):
             self._give_back(delivery)
-            queue.wake()
-            self._touched[queue] = None
+            self._stir(queue)
 
     def has_room_again(self, queue: Queue) -> None:
         """A consumer may have room that had none."""
@@ -335,14 +333,17 @@ class Queueing:
                 row = (0, delivery.number, delivery.token, "untouched", None, "")
                 self.batch.rows["queue_fail"].append(row)
         if deliveries:
-            queue.wake(len(deliveries))
-            self._touched[queue] = None
+            self._stir(queue, len(deliveries))
             self.hurry()
 
     def _on_expired(self, queue: Queue, delivery: Delivery) -> None:
         """A consumer has not answered in time: a failure."""
         self._fail(delivery, "nack", 0.0, LEASE_ENDED)
-        queue.wake()
+        self._stir(queue)
+
+    def _stir(self, queue: Queue, messages: float = 1) -> None:
+        """So many messages more may be ready: the next batch looks whether somebody wants them."""
+        queue.wake(messages)
         self._touched[queue] = None
 
     def _arm(self, pool: Pool) -> None:
@@ -470,8 +471,7 @@ class Queueing:
         if delivery.lease_until is not None and not queue.pool.settle(delivery):
             return False
         self._fail(delivery, kind, delay, reason)
-        queue.wake()
-        self._touched[queue] = None
+        self._stir(queue)
         return True
 
     def renewed(self, queue: Queue, delivery: Delivery, seconds: float) -> bool:
@@ -488,8 +488,7 @@ class Queueing:
         """By a door; of which queue it was, only the store knows."""
         for queue in self._queues.values():
             if queue.consumers or queue.watchers:
-                queue.wake()
-                self._touched[queue] = None
+                self._stir(queue)
         self.hurry()
 
     def administer(self, verb: str, name: str, arguments: Row, answer: Answer) -> None:
@@ -557,14 +556,17 @@ class Queueing:
             queue = self._queues.get(name)
             if queue is None:
                 queue = self._appeared(name)
-            queue.counted(messages, size, position)
-            self.note_refusal(queue)
-            self.look(queue)
+            self._note_count(queue, messages, size, position)
         for call, value in results:
             if not call:
                 self._note_event(*value)
                 continue
             self.batch.tell(call, value, self._deadlines.on_fault)
+
+    def _note_count(self, queue: Queue, messages: int, size: int, position: int) -> None:
+        queue.counted(messages, size, position)
+        self.note_refusal(queue)
+        self.look(queue)
 
     def _note_event(self, _queue: str, what: str, count: int) -> None:
         """Messages have gone by themselves: too old, too many, replaced."""
@@ -584,8 +586,7 @@ class Queueing:
             for each in stats:
                 queue = self._queues.get(each["name"])
                 if queue is not None:
-                    queue.counted(each["messages"], each["bytes"], position)
-                    self.note_refusal(queue)
+                    self._note_count(queue, each["messages"], each["bytes"], position)
 
         if self._queues:
             self._journal.questions.queues("queue_stats", (None, self.stored_now()), told)

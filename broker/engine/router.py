@@ -145,7 +145,7 @@ class Router:
         for group in route.groups:
             receivers += self._deliver_shared(group, publication)
         if route.rules is not None:
-            receivers += self._put_into_queues(publication, route)
+            receivers += self._put_into_queues([publication], route)
         return receivers
 
     def spread_run(self, messages: list[Publication], route: Route) -> int:
@@ -167,7 +167,7 @@ class Router:
         for subscription in route.subscriptions:
             subscription.session.offer_run(messages, subscription, size)
         if route.rules is not None:
-            receivers = self._put_all_into_queues(messages, route)
+            receivers = self._put_into_queues(messages, route)
         return len(route.subscriptions) + receivers
 
     def is_anyone_full(self, route: Route) -> bool:
@@ -184,17 +184,11 @@ class Router:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _put_into_queues(self, publication: Publication, route: Route) -> int:
+    def _put_into_queues(self, messages: list[Publication], route: Route) -> int:
         assert self._journal is not None
         assert self._journal.queues is not None
         assert route.rules is not None
-        return self._journal.queues.intake.take_in(publication, route.rules, route.level)
-
-    def _put_all_into_queues(self, messages: list[Publication], route: Route) -> int:
-        assert self._journal is not None
-        assert self._journal.queues is not None
-        assert route.rules is not None
-        return self._journal.queues.intake.take_in_run(messages, route.rules, route.level)
+        return self._journal.queues.intake.take_in(messages, route.rules, route.level)
 
     def _deliver_shared(self, group: ShareGroup[Subscription], publication: Publication) -> int:
         chosen = group.choose(publication.topic, publication.publisher, _readiness, _load)
