@@ -17,6 +17,7 @@ import aiohttp
 
 from bridges.queues.backend import Message, QueueError, QueueStats
 from bridges.queues.http_messages import payload_json
+from broker.queues.policy import MODES_BY_VERB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ ANSWER_TIME = 35.0  # seconds from a request to its answer: more than the broker
 FIRST_STATUS_NOT_GOOD, FIRST_STATUS_OF_FAILURE = 300, 500
 MOST_REMEMBERED = 10_000  # receipts that were neither acknowledged nor given back
 IS_JSON = {"Content-Type": "application/json"}
-MODES = {"running": "resume", "paused": "pause", "draining": "drain"}
+MODES = {mode: verb for verb, mode in MODES_BY_VERB.items()}
 MESSAGE_FIELDS = tuple(each.name for each in fields(Message) if each.name != "payload")
 STATS_FIELDS = tuple(each.name for each in fields(QueueStats))
 

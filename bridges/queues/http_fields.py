@@ -48,10 +48,13 @@ class Whole:
     high: int
 
     def read(self, value: object) -> int:
-        good = isinstance(value, int) and not isinstance(value, bool)
-        if not good or not self.low <= value <= self.high:  # type: ignore[operator]
-            raise ValueError(f"write a whole number from {self.low} to {self.high}")
-        return value  # type: ignore[return-value]
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+        ):
+            return value
+        raise ValueError(f"write a whole number from {self.low} to {self.high}")
 
     def read_text(self, text: str) -> int:
         is_number = text.isascii() and text.isdigit() and len(text) < 20
@@ -69,10 +72,10 @@ class Seconds:
     high: float = LONGEST_TIME
 
     def read(self, value: object) -> float:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not self.low <= value <= self.high:  # type: ignore[operator]
-            raise ValueError(f"write seconds from {self.low:g} to {self.high:g}")
-        return float(value)  # type: ignore[arg-type]
+        is_flag = isinstance(value, bool)
+        if isinstance(value, int | float) and not is_flag and self.low <= value <= self.high:
+            return float(value)
+        raise ValueError(f"write seconds from {self.low:g} to {self.high:g}")
 
     def read_text(self, text: str) -> float:
         try:

@@ -31,6 +31,7 @@ from bridges.queues.postgresql_connections import (
     explained,
     wait_for,
 )
+from broker.queues.policy import MODES_BY_VERB
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -73,7 +74,7 @@ PURGE = "SELECT heliograph._purge(%s) AS result"
 DELETE = "SELECT heliograph._delete_one(%s, %s) AS result"
 REDRIVE = "SELECT heliograph._redrive(%s, %s::bigint[], %s, %s::bytea) AS result"
 SET_MODE = "SELECT heliograph._set_mode(%s, %s) AS result"
-MODES = ("running", "paused", "draining")
+MODES = tuple(MODES_BY_VERB.values())
 
 
 class PostgreSQLBackend:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from broker.clock import Clock
 from broker.queues.delivery import of_a_lease, of_a_look
 from broker.queues.names import DEAD_LETTERS
-from broker.queues.policy import HIGHEST_PRIORITY, QueuePolicy
+from broker.queues.policy import HIGHEST_PRIORITY, MODES_BY_VERB, QueuePolicy
 from broker.queues.pool import Pool
 from broker.queues.queue import Queue
 from broker.storage.queues.ports import OPERATIONS
@@ -39,7 +39,6 @@ OVERHEAD = 100  # bytes that a message counts beside topic, payload and properti
 MOST_BYTES = 1 << 20  # of messages in one answer
 FIRST = 0x32  # the first byte of a PUBLISH with QoS 1
 TOKEN_BITS = 61
-MODES = {"pause": "paused", "resume": "running", "drain": "draining"}
 # After these nothing is ready that was not before.
 QUIET = {"queue_clock", "queue_lease", "queue_renew", "queue_ack"}
 
@@ -185,8 +184,8 @@ class StoreQueues:
             return
 
         def done(value: Any) -> None:
-            if verb in MODES:
-                found.mode = MODES[verb]
+            if verb in MODES_BY_VERB:
+                found.mode = MODES_BY_VERB[verb]
             answer(value)
 
         self._call("queue_admin", done, verb, queue, arguments)

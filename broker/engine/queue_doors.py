@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from broker.engine.queueing import IN_USE, LOST_PAUSE, MOST_LEASED_BYTES, UNKNOWN
 from broker.packets.publication import Publication
 from broker.queues.delivery import LEASED, READY, of_a_look
+from broker.queues.policy import MODES_BY_VERB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,7 +32,6 @@ Receipt: TypeAlias = "tuple[int, int]"
 Outcomes: TypeAlias = "Callable[[list[str]], None]"
 
 REMOVING = ("purge", "delete", "drop")
-MODES_BY_VERB = {"pause": "paused", "resume": "running", "drain": "draining"}
 
 
 class QueueDoors:

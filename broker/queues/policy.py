@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from random import Random
 
-ORDERS = ("fifo", "key", "single_active")
-ON_FULL = ("reject", "drop_oldest", "dead_letter")
-ON_EXPIRY = ("drop", "dead_letter")
-MODES = ("running", "paused", "draining")
+# What is done to a queue, and the mode that it is in then.
+MODES_BY_VERB = {"resume": "running", "pause": "paused", "drain": "draining"}
 
 LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 4, 9
 MINUTE, DAY = 60.0, 86_400.0
