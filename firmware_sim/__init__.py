@@ -1,4 +1,5 @@
-"""Simulated devices: seeded sensors on a virtual wire, and real firmware in an emulator.
+"""Simulated devices: seeded sensors on a virtual wire or a real network, fleets of them with an
+exact ledger, and real firmware in an emulator (`mcu/`).
 
-Nothing here yet. A device is outside: it shares codecs with the bridges and nothing else.
+A device is outside: it shares codecs and the link with the bridges and nothing else.
 """

@@ -18,6 +18,9 @@ COMMANDS = {
     "explain": ("broker.cli.explain", "say into which queues a message goes, and why"),
     "store": ("broker.cli.store", "back up, restore, check and measure what is stored"),
     "queue": ("broker.cli.queue", "look at the queues of a running broker, and look after them"),
+    "serial": ("bridges.gateway.command_serial", "ports, frames and devices of the serial gateway"),
+    "gateway": ("bridges.gateway.command_gateway", "run the gateway alone, beside any MQTT broker"),
+    "sim": ("firmware_sim.command", "run simulated devices against a broker, and keep the books"),
     "pub": ("broker.cli.pub", "publish messages, with mosquitto_pub's options"),
     "sub": ("broker.cli.sub", "print messages, with mosquitto_sub's options"),
 }
