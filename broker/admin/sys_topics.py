@@ -27,13 +27,16 @@ class SysTopics:
         self._most_clients = 0
 
     def publish(self, now: float) -> None:
-        """Say everything that is new."""
-        for name, value in self.figures(now):
-            text = str(value)
-            if self._said.get(name) != text:
-                self._said[name] = text
-                topic = PREFIX + name
-                self._engine.publishing.publish(Publication(topic, text.encode(), retain=True))
+        """Say everything that is new; take back what is no more."""
+        said, self._said = self._said, {name: str(value) for name, value in self.figures(now)}
+        for name, text in self._said.items():
+            if said.pop(name, None) != text:
+                self._tell(name, text.encode())
+        for name in said:
+            self._tell(name, b"")
+
+    def _tell(self, name: str, payload: bytes) -> None:
+        self._engine.publishing.publish(Publication(PREFIX + name, payload, retain=True))
 
     def figures(self, now: float) -> Iterator[tuple[str, object]]:
         """Every topic (without the prefix) with its value."""
@@ -42,6 +45,7 @@ class SysTopics:
         yield from self._clients()
         yield from self._traffic()
         yield from self._holdings()
+        yield from self._queues()
         yield from self._store()
 
     def _clients(self) -> Iterator[tuple[str, object]]:
@@ -83,6 +87,15 @@ class SysTopics:
         yield "store/messages/bytes", engine.retention.size
         yield "messages/inflight", inflight
         yield "messages/queued", waiting
+
+    def _queues(self) -> Iterator[tuple[str, object]]:
+        """How full they are, and who takes from them; there are at most `queues.max_queues`."""
+        doors = self._engine.queues
+        if doors is None:
+            return
+        yield "queues/count", len(doors.names)
+        for name in doors.names:
+            yield from ((f"queues/{name}/{what}", value) for what, value in doors.figures(name))
 
     def _store(self) -> Iterator[tuple[str, object]]:
         """How the store does; `store/commit/...` are of the time since the start."""

@@ -16,7 +16,7 @@ from broker.queues.delivery import LEASED, READY, of_a_look
 from broker.queues.policy import MODES_BY_VERB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from broker.connection.ports import Traffic
     from broker.engine.journal import Journal
@@ -64,6 +64,15 @@ class QueueDoors:
             return 0
         members = set(queue.consumers.values()) - {queue.pool} | set(queue.pool.members.values())
         return len(members) + len(queue.watchers)
+
+    def figures(self, name: str) -> Iterator[tuple[str, object]]:
+        """What is known of a queue without asking the store; nothing of one that is not there."""
+        queue = self._queueing.get(name)
+        if queue is not None:
+            yield "mode", queue.mode
+            yield "messages", queue.messages
+            yield "bytes", queue.size
+            yield "consumers", self.consumers(name)
 
     # -- messages ---------------------------------------------------------------------------------
 
