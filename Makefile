@@ -12,6 +12,10 @@ RUN_READY := $(VENV)/.ready-to-run
 TEST_READY := $(VENV)/.ready-to-test
 NODE_READY := tests/interop/node_modules/.ready
 
+# Compilers for them, and machines that emulate them.
+MICROCONTROLLERS := avr-gcc=gcc-avr avr-libc=avr-libc qemu-system-avr=qemu-system-misc \
+	arm-none-eabi-gcc=gcc-arm-none-eabi arm-newlib=libnewlib-arm-none-eabi qemu-system-arm=qemu-system-arm
+
 ARGS ?=
 TESTS ?= tests
 ROUNDS ?= 25
@@ -78,7 +82,7 @@ $(RUN_READY): pyproject.toml | $(BIN)/python
 
 $(TEST_READY): pyproject.toml $(RUN_READY)
 	@.ci/debian-packages mosquitto=mosquitto mosquitto_pub=mosquitto-clients curl=curl \
-		postgres-server=postgresql cc=gcc c-headers=libc6-dev
+		postgres-server=postgresql cc=gcc c-headers=libc6-dev $(MICROCONTROLLERS)
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --group test --group check
 	@touch $@
