@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import socket
 import termios
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from bridges.serial.port_names import Kind, PortError
 from bridges.serial.port_settings import PortInfo
@@ -130,10 +130,9 @@ class TcpPort(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Nothing is read before `start`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=0)
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.pause_reading()
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=0)
         _keep_alive(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:

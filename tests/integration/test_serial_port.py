@@ -207,6 +207,8 @@ async def test_a_link_goes_on_after_its_wire_was_cut_in_the_middle_of_a_frame(wo
     pump.unplug()
     await owner.until(lambda: len(owner.unplugged) == 1)
     host.send(Channel.RAW, b"down", 0.0)
+    cable.plug()
+    await owner.until(lambda: len(owner.plugged) == 2)
     pump.plug()
     await owner.until(lambda: owner.received == b"beforethe cable breaks in here")
     await cable.until(lambda: pump.received == [b"down"])
