@@ -70,7 +70,7 @@ class Outbound:
     __slots__ = (
         *("_abandoned", "_assured", "_changed", "_count", "_exchange", "_is_holding", "_keep"),
         *("_last_register", "_latest", "_policy", "_refusals", "_releases", "_serial", "_serials"),
-        *("_session", "_topics", "collected", "repeats", "round_trip", "size"),
+        *("_longest", "_session", "_topics", "collected", "repeats", "round_trip", "size"),
     )
 
     def __init__(
@@ -80,8 +80,10 @@ class Outbound:
         keep: Keep,
         count: Callable[[str], None],
         changed: Callable[[], None],
+        longest: Callable[[], int],
     ) -> None:
         self._policy = policy
+        self._longest = longest  # payload that the link takes now, in bytes
         self._topics = topics
         self._keep = keep
         self._count = count
@@ -129,10 +131,7 @@ class Outbound:
 
     def add(self, message: Message, coalesce: bool) -> None:
         """Hold a message; `coalesce`: of QoS 0, the last of each topic is enough."""
-        if len(message.payload) > self._policy.longest_message:
-            self._count("too large for the device")
-            self._abandon(message)
-        elif message.qos:
+        if message.qos:
             self._add_assured(message)
         else:
             self._add_latest(message, coalesce)
@@ -319,9 +318,20 @@ class Outbound:
                 return
 
     def _first(self) -> Message | None:
+        """What the device cannot take is done with here: who it is, is known only now."""
+        longest = self._longest()
+        while self._assured and len(self._assured[0].payload) > longest:
+            self._count("too large for the device")
+            self._abandon(self._take_assured())
         if self._assured:
             return self._assured[0]
-        return next(iter(self._latest.values()), None)
+        while self._latest:
+            serial, message = next(iter(self._latest.items()))
+            if len(message.payload) <= longest:
+                return message
+            self._count("too large for the device")
+            self._pop_latest(serial)
+        return None
 
     def _register(self, topic: str) -> None:
         topic_id = self._topics.register(topic)

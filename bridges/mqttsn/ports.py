@@ -70,6 +70,7 @@ class Opening:
     clean_session: bool = True
     will: Will | None = None
     receive_maximum: int = 1
+    address: Address = Address()  # where the device is
 
 
 @dataclass(slots=True)
