@@ -325,6 +325,10 @@ class Outbound:
             self._abandon(self._take_assured())
         if self._assured:
             return self._assured[0]
+        return self._first_latest()
+
+    def _first_latest(self) -> Message | None:
+        longest = self._longest()
         while self._latest:
             serial, message = next(iter(self._latest.items()))
             if len(message.payload) <= longest:
@@ -365,14 +369,12 @@ class Outbound:
 
     def _next_latest(self) -> Packet | None:
         """QoS 0 needs no exchange if its topic needs none."""
-        if not self._latest:
-            return None
-        serial = next(iter(self._latest))
-        ref = self._topics.ref(self._latest[serial].topic)
+        message = self._first_latest()
+        ref = self._topics.ref(message.topic) if message is not None else None
         if ref is None:
             return None
         self.collected += 1
-        return _publish(self._pop_latest(serial), ref)
+        return _publish(self._pop_latest(next(iter(self._latest))), ref)
 
     # -- answers ----------------------------------------------------------------------------------
 

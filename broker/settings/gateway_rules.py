@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from broker.settings.queue_rules import HostPort, Matching, host_port
@@ -93,7 +94,7 @@ class Datagrams:
         text = value if isinstance(value, str) else str(value)
         try:
             if text:
-                host_port(text)
+                ip_address(host_port(text).host)
         except ValueError as error:
             good = f'write one such as "255.255.255.255:{UDP_PORT}"; "" for none'
             raise ValueError(f"{show(value)} is no address and port: {good}") from error

@@ -38,6 +38,7 @@ from broker.settings.rules import (
 
 MODES = ("auto", "framed", "mqtt-sn", "slip", "mqtt", "text")
 LINES = ("keep", "on", "off")
+PACES = ("auto", "yes", "no")
 RESETS = ("dtr", "esp32")
 GOOD_LOG = 'write one such as "serial/{port}/log"; {port} is the port\'s name; "" for none'
 GOOD_PREFIX = 'write one such as "site/{port}/"; {port} is the port\'s name; "" for none'
@@ -66,7 +67,8 @@ class SerialSettings:
     lines: Annotated[str, Choice(LINES, {True: "on", False: "off"})] = "keep"  # DTR and RTS
     reset: Annotated[str, Choice(RESETS)] = "dtr"  # what `heliograph serial reset` does
     rs485: Annotated[bool, Flag()] = False
-    pace: Annotated[bool, Flag()] = True  # send no faster than the wire takes it
+    # whether to send no faster than the rate says; auto: if a wire is behind the port
+    pace: Annotated[str, Choice(PACES, {True: "yes", False: "no"})] = "auto"
     window: Annotated[int, Count(1, 8)] = 8  # frames before an acknowledgement
     payload_limit: Annotated[int, size(48, 65_535)] = KIB  # of one message from the device
     bytes_per_second: Annotated[int, size(0, MANY)] = 0  # to one device; 0: as the wire can
