@@ -42,9 +42,14 @@ class LocalBroker:
         """See BrokerSide: nothing waits longer than a turn."""
 
     def _dial(self, name: str, session: MqttSession) -> LocalPipe:
-        host, _, port = session.opening.address.peer.rpartition(":")
-        origin = Origin(name, host, int(port or 0), self._anonymous)
-        return LocalPipe(self._hub, origin, session)
+        return LocalPipe(self._hub, self._origin(name, session.opening.address.peer), session)
+
+    def _origin(self, name: str, peer: str) -> Origin:
+        """A peer on UDP is "host:port", on a wire it has no address."""
+        host, colon, port = peer.rpartition(":")
+        if not colon:
+            return Origin(name, anonymous=self._anonymous)
+        return Origin(name, host, int(port), self._anonymous)
 
 
 class LocalStream:

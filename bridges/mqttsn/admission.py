@@ -68,7 +68,7 @@ class Rules:
         self._unconnected = unconnected
         self._approval = approval
         self._most = most_quarantined
-        self._accepted: dict[str, Address | None] = {}
+        self._accepted: dict[str, str | None] = {}
         self._rejected: set[str] = set()
         self.quarantine: dict[str, Quarantined] = {}
 
@@ -84,12 +84,15 @@ class Rules:
 
     def admit_unconnected(self, address: Address) -> Identity | None:
         """See Admission."""
-        if self._approval and address not in self._accepted.values():
+        if self._approval and not any(
+            pattern is not None and fnmatchcase(str(address), pattern)
+            for pattern in self._accepted.values()
+        ):
             return None
         return self._unconnected
 
-    def accept(self, client_id: str, address: Address | None = None) -> None:
-        """Let a device in when it comes again; with an address, only from there."""
+    def accept(self, client_id: str, address: str | None = None) -> None:
+        """Let a device in when it comes again; with a pattern, only from where that fits."""
         self._rejected.discard(client_id)
         self.quarantine.pop(client_id, None)
         self._accepted[client_id] = address
@@ -100,8 +103,17 @@ class Rules:
         self.quarantine.pop(client_id, None)
         self._rejected.add(client_id)
 
+    def forget(self, client_id: str) -> None:
+        """Nothing is decided about it any more."""
+        self._accepted.pop(client_id, None)
+        self._rejected.discard(client_id)
+        self.quarantine.pop(client_id, None)
+
     def _is_accepted(self, address: Address, client_id: str) -> bool:
-        return client_id in self._accepted and self._accepted[client_id] in (None, address)
+        if client_id not in self._accepted:
+            return False
+        pattern = self._accepted[client_id]
+        return pattern is None or fnmatchcase(str(address), pattern)
 
     def _quarantine(self, address: Address, client_id: str) -> None:
         """List it; when the list is full, the one that came first makes room."""

@@ -338,6 +338,9 @@ class Outbound:
         return None
 
     def _register(self, topic: str) -> None:
+        if len(topic.encode()) > self._longest():  # a REGISTER is a byte shorter than a PUBLISH
+            self._drop_topic(topic, "topic too long for the device")
+            return
         topic_id = self._topics.register(topic)
         if topic_id == 0:
             self._drop_topic(topic, "no room for another topic id")
