@@ -1,0 +1,473 @@
+"""The Carrier at real ptys and sockets: plugged, unplugged, swapped, held, blocked, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import termios
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+
+from bridges.serial import port_names
+from bridges.serial.carrier import Carrier, PortInfo, PortSettings
+from bridges.serial.detection import Detector
+from bridges.serial.events import Opened, Reading, Received, Recognised
+from bridges.serial.frames import Channel
+from bridges.serial.link import Link, LinkSettings
+from bridges.serial.modes import Plain, TextLines, Unframed
+from tests.support.pty_cable import PATIENCE, PtyCable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from bridges.serial.events import Event
+    from bridges.serial.modes import SerialMachine
+
+QUICK: dict[str, Any] = {"first_retry": 0.002, "longest_retry": 0.02}
+
+
+class Recorder:
+    """An owner that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.plugged: list[PortInfo] = []
+        self.unplugged: list[str] = []
+        self.events: list[Event] = []
+        self._news = asyncio.Event()
+
+    def on_plugged(self, info: PortInfo) -> None:
+        self.plugged.append(info)
+        self._news.set()
+
+    def on_unplugged(self, why: str) -> None:
+        self.unplugged.append(why)
+        self._news.set()
+
+    def on_events(self, events: Sequence[Event], now: float) -> None:
+        self.events += events
+        self._news.set()
+
+    async def until(self, is_true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not is_true():
+                self._news.clear()
+                await self._news.wait()
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(each.payload for each in self.events if isinstance(each, Received))
+
+
+class World:
+    """Carriers and cables, all of which are gone at the end."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.carriers: list[Carrier] = []
+        self.cables: list[PtyCable] = []
+
+    def cable(self, name: str = "device") -> PtyCable:
+        self.cables.append(PtyCable(self.folder / name))
+        return self.cables[-1]
+
+    def carrier(
+        self, port: str, machine: SerialMachine | None = None, **settings: Any
+    ) -> tuple[Carrier, Recorder]:
+        owner = Recorder()
+        carrier = Carrier(
+            PortSettings(port, **{**QUICK, **settings}),
+            machine or Unframed(Plain()),
+            owner,
+            asyncio.get_running_loop(),
+            random.Random(1),
+        )
+        self.carriers.append(carrier)
+        carrier.start()
+        return carrier, owner
+
+    async def close(self) -> None:
+        for carrier in self.carriers:
+            await carrier.close()
+        for cable in self.cables:
+            cable.unplug()
+
+
+def on_each_loop(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test on asyncio's own loop and on uvloop, which brokers run on."""
+
+    @pytest.mark.parametrize(
+        "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+    )
+    def test(
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        async def run() -> None:
+            world = World(tmp_path, monkeypatch)
+            try:
+                await scenario(world)
+            finally:
+                await world.close()
+
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run())
+
+    return test
+
+
+@on_each_loop
+async def test_a_port_may_be_waited_for_before_it_exists(world: World) -> None:
+    cable = world.cable()
+    carrier, owner = world.carrier(str(cable.link))
+    await poll(lambda: carrier.figures.attempts > 2)
+    assert "is not there" in carrier.figures.last_error
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    cable.write(b"hello")
+    await owner.until(lambda: owner.received == b"hello")
+    assert owner.plugged[0].path == str(cable.link)
+    assert carrier.figures.is_open
+    assert carrier.figures.bytes_in == 5
+
+
+@on_each_loop
+async def test_a_device_that_is_replugged_under_another_number_is_found_again(world: World) -> None:
+    cable, other = world.cable(), world.cable("other")
+    cable.plug()
+    other.plug()
+    _, owner = world.carrier(str(cable.link))
+    await owner.until(lambda: len(owner.plugged) == 1)
+    cable.unplug()
+    await owner.until(lambda: len(owner.unplugged) == 1)
+    cable.point(other.path)
+    await owner.until(lambda: len(owner.plugged) == 2)
+    other.write(b"again")
+    await owner.until(lambda: owner.received == b"again")
+    assert owner.unplugged == ["it was unplugged"]
+
+
+@on_each_loop
+async def test_two_devices_that_swap_their_numbers_keep_their_carriers(
+    world: World,
+) -> None:
+    one, two = world.cable("one"), world.cable("two")
+    one.plug()
+    two.plug()
+    places = {"A1": one, "B2": two}
+    world.monkeypatch.setattr(
+        port_names,
+        "devices",
+        lambda: [
+            port_names.Device(cable.path, vid=0x0403, pid=0x6001, serial=name)
+            for name, cable in places.items()
+            if cable.end is not None
+        ],
+    )
+    _, first = world.carrier("0403:6001:A1")
+    _, second = world.carrier("0403:6001:B2")
+    await first.until(lambda: bool(first.plugged))
+    await second.until(lambda: bool(second.plugged))
+    assert first.plugged[0].key == "usb:0403:6001:A1"
+    one.unplug()
+    two.unplug()
+    await first.until(lambda: bool(first.unplugged))
+    await second.until(lambda: bool(second.unplugged))
+    two.plug()
+    one.plug()
+    await first.until(lambda: len(first.plugged) == 2)
+    await second.until(lambda: len(second.plugged) == 2)
+    one.write(b"I am A1")
+    two.write(b"I am B2")
+    await first.until(lambda: first.received == b"I am A1")
+    await second.until(lambda: second.received == b"I am B2")
+
+
+@on_each_loop
+async def test_a_link_goes_on_after_its_wire_was_cut_in_the_middle_of_a_frame(world: World) -> None:
+    cable = world.cable()
+    host = Link(LinkSettings(uid=b"host"), random.Random(2))
+    device = Link(LinkSettings(uid=b"device"), random.Random(3))
+    _, owner = world.carrier(str(cable.link), host)
+    cable.plug()
+    await owner.until(lambda: len(owner.plugged) == 1)
+    pump = Pump(device, cable)
+    pump.plug()
+    await owner.until(lambda: any(isinstance(each, Opened) for each in owner.events))
+    device.send(Channel.RAW, b"before", 0.0)
+    pump.turn()
+    await owner.until(lambda: owner.received == b"before")
+    device.send(Channel.RAW, b"the cable breaks in here", 0.0)
+    cable.write(device.data_to_send()[:7])
+    pump.unplug()
+    await owner.until(lambda: len(owner.unplugged) == 1)
+    host.send(Channel.RAW, b"down", 0.0)
+    pump.plug()
+    await owner.until(lambda: owner.received == b"beforethe cable breaks in here")
+    await cable.until(lambda: pump.received == [b"down"])
+    assert [each.is_resumed for each in owner.events if isinstance(each, Opened)] == [False, True]
+    pump.unplug()
+
+
+@on_each_loop
+async def test_what_comes_while_it_is_held_waits_in_the_kernel(world: World) -> None:
+    cable = world.cable()
+    carrier, owner = world.carrier(str(cable.link))
+    carrier.hold(True)
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    cable.write(b"patience")
+    cable.listen()
+    carrier.wake()
+    await turns()
+    assert owner.received == b""
+    carrier.hold(False)
+    await owner.until(lambda: owner.received == b"patience")
+
+
+@on_each_loop
+async def test_a_device_that_does_not_read_makes_the_machine_wait_and_loses_nothing(
+    world: World,
+) -> None:
+    cable = world.cable()
+    machine = Unframed(Plain())
+    carrier, owner = world.carrier(str(cable.link), machine)
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    sent = b""
+    for number in range(100_000):
+        await asyncio.sleep(0)
+        chunk = b"%07d," % number * 100
+        if not machine.send(Channel.RAW, chunk, 0.0):
+            break
+        sent += chunk
+        carrier.wake()
+    assert len(sent) < 100_000  # the kernel's buffer, the rest of one write, and the outbox
+    assert carrier.figures.waiting > 0
+    cable.listen()
+    await cable.until(lambda: len(cable.heard) >= len(sent))
+    assert cable.heard == sent
+    assert carrier.figures.waiting == 0
+    assert machine.send(Channel.RAW, b"more", 0.0)
+
+
+@on_each_loop
+async def test_the_owner_hears_when_there_is_room_again(world: World) -> None:
+    cable = world.cable()
+    machine = Unframed(TextLines())
+    carrier, owner = world.carrier(str(cable.link), machine)
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    cable.listen()
+    lines = [b"line %d" % number for number in range(1000)]
+    left = list(lines)
+
+    def feed(events: Sequence[Event], now: float) -> None:
+        while left and machine.send(Channel.RAW, left[0], now):
+            del left[0]
+            carrier.wake()
+
+    owner.on_events = feed  # type: ignore[method-assign]
+    feed((), 0.0)
+    await cable.until(lambda: cable.heard == b"".join(line + b"\n" for line in lines))
+
+
+@on_each_loop
+async def test_a_port_is_opened_once(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    _, first = world.carrier(str(cable.link))
+    await first.until(lambda: bool(first.plugged))
+    second, owner = world.carrier(cable.path)
+    await poll(lambda: "is in use" in second.figures.last_error)
+    assert not owner.plugged
+    await world.carriers[0].close()
+    await owner.until(lambda: bool(owner.plugged))
+
+
+@on_each_loop
+async def test_the_speed_at_which_somebody_is_understood_is_found_and_remembered(
+    world: World,
+) -> None:
+    cable = world.cable()
+    bauds = (9600, 19_200, 57_600, 115_200)
+    machine = Detector(Link(LinkSettings(), random.Random(2)))
+    carrier, owner = world.carrier(str(cable.link), machine, bauds=bauds, probe=0.05)
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    await poll(lambda: cable.baud == termios.B57600)
+    cable.write(b"\ntemp/1 21.5\n")
+    await owner.until(lambda: Reading("temp/1", b"21.5") in owner.events)
+    assert Recognised("text") in owner.events
+    assert carrier.figures.baud == 57_600
+    assert carrier.figures.is_met
+    cable.unplug()
+    await owner.until(lambda: bool(owner.unplugged))
+    cable.plug()
+    await owner.until(lambda: len(owner.plugged) == 2)
+    assert owner.plugged[1].baud == 57_600
+    assert cable.baud == termios.B57600
+
+
+@on_each_loop
+async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
+    peers: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    server = await asyncio.start_server(lambda *peer: peers.append(peer), "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]
+    machine = Unframed(Plain())
+    carrier, owner = world.carrier(f"tcp://127.0.0.1:{number}", machine)
+    for round_ in (1, 2):
+        await owner.until(lambda: len(owner.plugged) == round_)  # noqa: B023
+        machine.send(Channel.RAW, b"down", 0.0)
+        carrier.wake()
+        await poll(lambda: len(peers) == round_)  # noqa: B023
+        reader, writer = peers[-1]
+        assert await reader.readexactly(4) == b"down"
+        writer.write(b"up")
+        await owner.until(lambda: owner.received == b"up" * round_)  # noqa: B023
+        writer.close()
+        await writer.wait_closed()
+        await owner.until(lambda: len(owner.unplugged) == round_)  # noqa: B023
+    await carrier.close()
+    for _, writer in peers:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+    assert set(owner.unplugged) <= {"the other end hung up", "the gateway closed it"}
+
+
+@on_each_loop
+async def test_a_fault_of_the_owner_ends_one_connection_loudly(world: World) -> None:
+    cable = world.cable()
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    _, owner = world.carrier(str(cable.link))
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    tell = owner.on_events
+
+    def fail(events: Sequence[Event], now: float) -> None:
+        owner.on_events = tell  # type: ignore[method-assign]
+        raise ZeroDivisionError
+
+    owner.on_events = fail  # type: ignore[method-assign]
+    cable.write(b"x")
+    await owner.until(lambda: len(owner.plugged) == 2)
+    assert "fault" in owner.unplugged[0]
+    assert isinstance(faults[0]["exception"], ZeroDivisionError)
+
+
+@on_each_loop
+async def test_a_thousand_replugs_leave_nothing_behind(world: World) -> None:
+    cable = world.cable()
+    rng = random.Random(5)
+    machine = Detector(Link(LinkSettings(), random.Random(2)))
+    carrier, owner = world.carrier(
+        str(cable.link), machine, first_retry=0.0001, longest_retry=0.0002
+    )
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    before = resources()
+    for number in range(2, 1002):
+        if rng.random() < 0.5:
+            cable.write(rng.randbytes(rng.randrange(1, 100)))
+        if rng.random() < 0.5:
+            await turns()
+        cable.unplug()
+        cable.plug()
+        await owner.until(lambda: len(owner.plugged) == number)  # noqa: B023
+    assert resources() == before
+    assert carrier.figures.opened == 1001
+    await carrier.close()
+    assert len(asyncio.all_tasks()) == 1
+    assert len(owner.unplugged) == 1001
+
+
+@on_each_loop
+async def test_after_close_nothing_is_open_and_nobody_is_called(world: World) -> None:
+    cable = world.cable()
+    before = resources()
+    carrier, owner = world.carrier(str(cable.link))
+    cable.plug()
+    await owner.until(lambda: bool(owner.plugged))
+    carrier.wake()
+    await carrier.close()
+    cable.unplug()
+    told = len(owner.events), len(owner.unplugged)
+    await turns()
+    assert resources() == before
+    assert (len(owner.events), len(owner.unplugged)) == told
+    assert owner.unplugged == ["the gateway closed it"]
+    carrier.wake()
+    await carrier.close()
+
+
+# -- helpers --------------------------------------------------------------------------------------
+
+
+class Pump:
+    """A machine at the device's end of a cable."""
+
+    def __init__(self, machine: Link, cable: PtyCable) -> None:
+        self.machine = machine
+        self.cable = cable
+        self.received: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def plug(self) -> None:
+        if self.cable.end is None:
+            self.cable.plug()
+        self.machine.plugged(self._now())
+        assert self.cable.end is not None
+        asyncio.get_running_loop().add_reader(self.cable.end, self._on_readable)
+        self.turn()
+
+    def unplug(self) -> None:
+        assert self._timer is not None
+        self._timer.cancel()
+        self.cable.unplug()
+        self.machine.receive(b"", self._now())
+
+    def turn(self) -> None:
+        self.machine.tick(self._now())
+        self.cable.write(self.machine.data_to_send())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(0.02, self.turn)
+
+    def _on_readable(self) -> None:
+        self.cable._on_readable()
+        heard, self.cable.heard = self.cable.heard, b""
+        events = self.machine.receive(heard, self._now()) if heard else []
+        self.received += [each.payload for each in events if isinstance(each, Received)]
+        self.turn()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def resources() -> tuple[int, int, int]:
+    """Open files, tasks, threads."""
+    return (
+        len(list(Path("/proc/self/fd").iterdir())),
+        len(asyncio.all_tasks()),
+        threading.active_count(),
+    )
+
+
+async def turns(count: int = 20) -> None:
+    """Let the loop turn some times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def poll(is_true: Callable[[], bool]) -> None:
+    """Wait for what nobody announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_true():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
