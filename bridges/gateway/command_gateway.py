@@ -1,8 +1,8 @@
 """`heliograph gateway`: serial ports and MQTT-SN for any MQTT 5 broker, in a process of its own.
 
 The settings are those of the broker's own gateway: [mqttsn], [[mqttsn.device]] and [[serial]] of a
-settings file, or what the command line says. Exit code 0: stopped; 1: it cannot run, and the message
-says what to do; 2: not understood.
+settings file, or what the command line says. Exit code 0: stopped; 1: it cannot run, and the
+message says what to do; 2: not understood.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from bridges.gateway.remote_broker import Place, RemoteBroker, parse_broker
 from broker import settings
 from broker.settings import DeviceSettings, SerialSettings
+from broker.settings.gateway_checking import gateway_problems
 from broker.settings.gateway_rules import SerialPort, UdpUrl
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def _chosen(options: argparse.Namespace) -> settings.Settings:
     mqttsn = replace(found.mqttsn, listen=(*found.mqttsn.listen, *places))
     place = parse_broker(options.broker)
     mqttsn = replace(mqttsn, devices=(*mqttsn.devices, _everybody(place)))
-    return replace(found, mqttsn=mqttsn, serial=_signed((*found.serial, *ports), place))
+    chosen = replace(found, mqttsn=mqttsn, serial=_signed((*found.serial, *ports), place))
+    if problems := list(gateway_problems(chosen)):
+        raise settings.SettingsError(problems)
+    return chosen
 
 
 def _everybody(place: Place) -> DeviceSettings:
