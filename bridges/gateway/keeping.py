@@ -18,7 +18,7 @@ from bridges.gateway.orders import LONGEST_TEXT, Stage
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -30,6 +30,7 @@ FILE_NAME: Final = "gateway.db"  # in data_dir
 MOST_GATEWAYS: Final = 1000
 MOST_DECISIONS: Final = 10_000
 MOST_BAUDS: Final = 1000
+MOST_TOLD: Final = 50_000
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
 
@@ -71,6 +72,7 @@ class Keeping:
         self.decisions: dict[str, Decision] = {}
         self.quarantine: dict[str, Waiting] = {}
         self.bauds = KeptBauds(self._writer, self._next_number)
+        self.told = KeptTold(self._writer, content.told)
         self._load(content)
 
     @property
@@ -230,3 +232,27 @@ class KeptBauds:
             oldest = next(iter(self._bauds))
             del self._bauds[oldest]
             self._writer.change(lambda pending: pending.put(tables.baud, oldest, None))
+
+
+class KeptTold:
+    """A Told."""
+
+    def __init__(self, writer: Writer, topics: Iterable[str]) -> None:
+        self._writer = writer
+        self._topics = set(topics)
+
+    def topics(self) -> Iterable[str]:
+        """See Told."""
+        return list(self._topics)
+
+    def add(self, topic: str) -> None:
+        """See Told."""
+        if topic not in self._topics and len(self._topics) < MOST_TOLD:
+            self._topics.add(topic)
+            self._writer.change(lambda pending: pending.put(tables.told, topic, {"topic": topic}))
+
+    def discard(self, topic: str) -> None:
+        """See Told."""
+        if topic in self._topics:
+            self._topics.discard(topic)
+            self._writer.change(lambda pending: pending.put(tables.told, topic, None))

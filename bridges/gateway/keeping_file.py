@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from broker.storage.sqlite import SQLiteDatabase, size_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-    from bridges.gateway.keeping_pending import DeviceKey, Pending
+    from bridges.gateway.keeping_pending import DeviceChanges, DeviceKey, Pending, Rows
 
 STALE: Final = 60.0  # seconds after which nobody waits for a reset or a file any more
 AT_ONCE: Final = 64  # orders
@@ -53,6 +54,7 @@ class Content:
     approvals: list[tuple[str, str, str | None]] = field(default_factory=list)
     quarantine: list[tuple[str, str, str, int, float]] = field(default_factory=list)
     bauds: list[tuple[str, int, int]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
 
 class File:
@@ -62,7 +64,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._database = SQLiteDatabase(path)
+        self._database = SQLiteDatabase(path, begin="BEGIN IMMEDIATE")
         self._version = -1
         self.told: list[str] = []
 
@@ -85,8 +87,7 @@ class File:
         """Commit all of it, synced. Raises Trouble or Damaged; then nothing is committed."""
         with transaction(self._database, synced=True) as connection:
             _write_devices(connection, batch.devices)
-            for (table, key), row in batch.rows.items():
-                _write_row(connection, table, key, row)
+            _write_rows(connection, batch.rows)
             for number, (stage, text) in batch.outcomes.items():
                 _tell_outcome(connection, number, stage, text)
 
@@ -147,8 +148,7 @@ class File:
             if self._database.read_only:
                 raise KeepingError(f"{self._path} is read-only: make it and its folder writable")
             _check_version(connection)
-        with transaction(self._database, synced=True) as connection:
-            _end_old_orders(connection)  # first: who reads before it writes may be too late
+            _end_old_orders(connection)
             return _read_all(connection)
 
     def _set_aside(self, ending: str, what: str) -> list[dict[str, Any]]:
@@ -220,6 +220,7 @@ def _read_all(connection: Connection) -> Content:
             [tuple(row) for row in rows(tables.approval)],
             [tuple(row) for row in rows(tables.quarantine)],
             sorted((tuple(row) for row in rows(tables.baud)), key=lambda each: each[2]),
+            [row.topic for row in rows(tables.told)],
         )
     except (ValueError, TypeError) as error:
         raise Damaged(f"a row makes no sense: {error}") from error
@@ -271,7 +272,7 @@ def _plain(value: Any) -> str | None:
 # ---- writing ----
 
 
-def _write_devices(connection: Connection, devices: Any) -> None:
+def _write_devices(connection: Connection, devices: dict[DeviceKey, DeviceChanges]) -> None:
     forgotten = [
         {"the_gateway": key.gateway, "the_client": key.client_id}
         for key, changes in devices.items()
@@ -315,12 +316,18 @@ def _row_of(key: DeviceKey, note: Note, number: int) -> dict[str, Any]:
     }
 
 
-def _write_row(connection: Connection, table: Table, key: str, row: dict[str, Any] | None) -> None:
-    if row is None:
-        (column,) = table.primary_key.columns
-        connection.execute(delete(table).where(column == key))
-    else:
-        connection.execute(_UPSERTS[table], [row])
+def _write_rows(connection: Connection, rows: Rows) -> None:
+    written: defaultdict[Table, list[dict[str, Any]]] = defaultdict(list)
+    deleted: defaultdict[Table, list[dict[str, Any]]] = defaultdict(list)
+    for (table, key), row in rows.items():
+        if row is None:
+            deleted[table].append({"the_key": key})
+        else:
+            written[table].append(row)
+    for table, keys in deleted.items():
+        connection.execute(_DELETES[table], keys)
+    for table, values in written.items():
+        connection.execute(_UPSERTS[table], values)
 
 
 def _upsert(table: Table) -> Any:
@@ -331,12 +338,23 @@ def _upsert(table: Table) -> Any:
         for column in table.columns
         if column.name not in keys
     }
+    if not changed:
+        return statement.on_conflict_do_nothing()
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 _UPSERTS: Final = {
-    table: _upsert(table)
-    for table in (tables.note, tables.topic, tables.approval, tables.quarantine, tables.baud)
+    table: _upsert(table) for table in tables.metadata.sorted_tables if table is not tables.order
+}
+
+
+def _delete(table: Table) -> Any:
+    return delete(table).where(next(iter(table.primary_key.columns)) == bindparam("the_key"))
+
+
+_DELETES: Final = {
+    table: _delete(table)
+    for table in (tables.approval, tables.quarantine, tables.baud, tables.told)
 }
 
 
@@ -362,7 +380,7 @@ def _tell_outcome(connection: Connection, number: int, stage: Stage, text: str) 
 
 def _take(connection: Connection) -> tuple[list[Order], bool]:
     """The next ones, with one file at most; and whether they are all."""
-    _prune(connection)  # first: who reads before it writes may be too late
+    _prune(connection)
     order = tables.order
     wanted = (order.c.number, order.c.kind, order.c.target, order.c.argument, order.c.made)
     found = connection.execute(

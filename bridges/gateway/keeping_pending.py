@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bridges.gateway.orders import Stage
     from bridges.mqttsn.ports import Note
 
+Rows = dict[tuple["Table", str], "dict[str, Any] | None"]  # None: delete it
+
 MOST_PENDING: Final = 20_000  # devices, and rows of the other tables
 
 
@@ -60,7 +62,7 @@ class Pending:
 
     def __init__(self) -> None:
         self.devices: dict[DeviceKey, DeviceChanges] = {}
-        self.rows: dict[tuple[Table, str], dict[str, Any] | None] = {}  # None: delete it
+        self.rows: Rows = {}
         self.outcomes: dict[int, tuple[Stage, str]] = {}  # of orders, by their numbers
 
     def __bool__(self) -> bool:

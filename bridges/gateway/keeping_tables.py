@@ -78,6 +78,13 @@ baud: Final = Table(
     sqlite_with_rowid=False,
 )
 
+told: Final = Table(  # retained topics that a broker may keep, and we have to remove one day
+    "told",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 order: Final = Table(
     "instruction",  # "order" is a word of SQL
     metadata,

@@ -68,7 +68,7 @@ class Rules:
         self._unconnected = unconnected
         self._approval = approval
         self._most = most_quarantined
-        self._accepted: dict[str, str | None] = {}
+        self._accepted: dict[str, str | None] = {}  # client id -> a pattern for its address
         self._rejected: set[str] = set()
         self.quarantine: dict[str, Quarantined] = {}
 
@@ -84,18 +84,15 @@ class Rules:
 
     def admit_unconnected(self, address: Address) -> Identity | None:
         """See Admission."""
-        if self._approval and not any(
-            pattern is not None and fnmatchcase(str(address), pattern)
-            for pattern in self._accepted.values()
-        ):
+        if self._approval and not self._is_known_place(str(address)):
             return None
         return self._unconnected
 
-    def accept(self, client_id: str, address: str | None = None) -> None:
-        """Let a device in when it comes again; with a pattern, only from where that fits."""
+    def accept(self, client_id: str, address: Address | str | None = None) -> None:
+        """Let a device in when it comes again; with an address or a pattern, only from there."""
         self._rejected.discard(client_id)
         self.quarantine.pop(client_id, None)
-        self._accepted[client_id] = address
+        self._accepted[client_id] = None if address is None else str(address)
 
     def reject(self, client_id: str) -> None:
         """Refuse a device for good; `accept` takes that back."""
@@ -103,8 +100,8 @@ class Rules:
         self.quarantine.pop(client_id, None)
         self._rejected.add(client_id)
 
-    def forget(self, client_id: str) -> None:
-        """Nothing is decided about it any more."""
+    def undecide(self, client_id: str) -> None:
+        """Neither accepted nor rejected: as if it had never been seen."""
         self._accepted.pop(client_id, None)
         self._rejected.discard(client_id)
         self.quarantine.pop(client_id, None)
@@ -113,7 +110,11 @@ class Rules:
         if client_id not in self._accepted:
             return False
         pattern = self._accepted[client_id]
-        return pattern is None or fnmatchcase(str(address), pattern)
+        return pattern is None or _is_at(str(address), pattern)
+
+    def _is_known_place(self, address: str) -> bool:
+        patterns = self._accepted.values()
+        return any(pattern is not None and _is_at(address, pattern) for pattern in patterns)
 
     def _quarantine(self, address: Address, client_id: str) -> None:
         """List it; when the list is full, the one that came first makes room."""
@@ -124,6 +125,11 @@ class Rules:
             known = self.quarantine[client_id] = Quarantined(client_id, address)
         known.address = address
         known.attempts += 1
+
+
+def _is_at(address: str, pattern: str) -> bool:
+    """An address is itself, although "[" means something else in a pattern."""
+    return address == pattern or fnmatchcase(address, pattern)
 
 
 def _filled(template: str, facts: dict[str, str]) -> str:

@@ -154,6 +154,15 @@ class Gateway:
             elif note.stage is not Stage.AWAY and not self._is_full():
                 self._resume(note, now)
 
+    def expel(self, client_id: str) -> bool:
+        """Send a device away, its will is published; False: it is not here."""
+        device = self._by_client_id.get(client_id)
+        if device is None:
+            return False
+        self.send(device.address, Disconnect())
+        device.lose("expelled")
+        return True
+
     @property
     def devices(self) -> Iterable[Device]:
         """Those that are connected or about to be."""
