@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from broker.engine.engine import Engine
     from broker.engine.ports import Rules
     from broker.settings import Settings
+    from broker.transport.hub import Hub
 
 RULES = "bridges.queues.routes"  # Rules.compile(routes, queues), raises RuleError
 HTTP_DOOR = "bridges.queues.http_server"
+GATEWAY = "bridges.gateway.assembly"
 
 
 class Door(Protocol):
@@ -53,5 +55,17 @@ async def open_http(
         return None
     try:
         return cast("Door", await import_module(HTTP_DOOR).start(engine, settings, loop))
+    except OSError as error:
+        raise DoorError(str(error)) from error
+
+
+async def open_gateway(
+    hub: Hub, settings: Settings, loop: asyncio.AbstractEventLoop
+) -> Door | None:
+    """The gateway for serial ports and MQTT-SN; None: nobody wants it. Raises DoorError."""
+    if not settings.has_gateway:
+        return None
+    try:
+        return cast("Door", await import_module(GATEWAY).start(hub, settings, loop))
     except OSError as error:
         raise DoorError(str(error)) from error

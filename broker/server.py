@@ -23,7 +23,7 @@ from broker.engine.durability import Level, Levels
 from broker.engine.engine import Engine
 from broker.engine.policy import Policy
 from broker.engine.ports import Durability
-from broker.extensions import DoorError, RuleProblems, open_http, rules_of
+from broker.extensions import DoorError, RuleProblems, open_gateway, open_http, rules_of
 from broker.queues.policy import QueuePolicy
 from broker.settings import STORE_FILE
 from broker.storage.process import StoreError, StoreProcess
@@ -97,7 +97,7 @@ class Server:
         )
         self.hub = Hub(self.engine, loop)
         self.listeners: list[Listener] = []
-        self._http: Door | None = None
+        self._doors: list[Door] = []
         self._sys_topics = SysTopics(self.engine, __version__, loop.time())
         self._sys_timer: asyncio.TimerHandle | None = None
 
@@ -109,7 +109,8 @@ class Server:
         for each in self.settings.listeners:
             anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
             self.listeners.append(await open_listener(self.hub, each, anonymous))
-        self._http = await open_http(self.engine, self.settings, self.loop)
+        self._opened(await open_http(self.engine, self.settings, self.loop))
+        self._opened(await open_gateway(self.hub, self.settings, self.loop))
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stopping.set)
         self._publish_sys_topics()
@@ -123,8 +124,8 @@ class Server:
         log.info("stopping: %d clients are told", len(self.engine.admission))
         for listener in self.listeners:
             listener.close()
-        if self._http is not None:
-            await self._http.close()
+        for door in self._doors:
+            await door.close()
         if self._sys_timer is not None:
             self._sys_timer.cancel()
         self.engine.shut_down()
@@ -138,6 +139,10 @@ class Server:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
+
+    def _opened(self, door: Door | None) -> None:
+        if door is not None:
+            self._doors.append(door)
 
     # -- parts ----------------------------------------------------------------------------------
 

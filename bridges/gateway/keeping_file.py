@@ -64,7 +64,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._database = SQLiteDatabase(path)
+        self._database = SQLiteDatabase(path, begin="BEGIN IMMEDIATE")
         self._version = -1
         self.told: list[str] = []
 
@@ -148,8 +148,7 @@ class File:
             if self._database.read_only:
                 raise KeepingError(f"{self._path} is read-only: make it and its folder writable")
             _check_version(connection)
-        with transaction(self._database, synced=True) as connection:
-            _end_old_orders(connection)  # first: who reads before it writes may be too late
+            _end_old_orders(connection)
             return _read_all(connection)
 
     def _set_aside(self, ending: str, what: str) -> list[dict[str, Any]]:
@@ -381,7 +380,7 @@ def _tell_outcome(connection: Connection, number: int, stage: Stage, text: str) 
 
 def _take(connection: Connection) -> tuple[list[Order], bool]:
     """The next ones, with one file at most; and whether they are all."""
-    _prune(connection)  # first: who reads before it writes may be too late
+    _prune(connection)
     order = tables.order
     wanted = (order.c.number, order.c.kind, order.c.target, order.c.argument, order.c.made)
     found = connection.execute(

@@ -63,6 +63,7 @@ class Host(Protocol):
     broker: Broker
     notebook: Notebook
     is_writable: bool
+    longest_message: int
 
     def send(self, address: Address, packet: Packet) -> None:
         """Send an answer, before any message."""
@@ -85,6 +86,7 @@ class Device:
         *(
             "_joining",
             "_knows_topics",
+            "_next_at",
             "_outbound",
             "_requests",
             "_session",
@@ -113,6 +115,7 @@ class Device:
         self._is_noted = False  # the broker has accepted it: its note is its own
         self._is_resuming = False
         self._knows_topics = False  # it has not started anew
+        self._next_at = 0.0  # within the budget, the next message may go
         self._fence = Fence()
         self._session: Session | None = None
         self._session_will: Will | None = None
@@ -120,7 +123,9 @@ class Device:
         self._joining = Joining(
             host.policy, Connect(Flags(), 0, client_id), note.will if note is not None else None
         )
-        self._outbound = Outbound(host.policy, self._topics, self._keep, host.count, self._changed)
+        self._outbound = Outbound(
+            *(host.policy, self._topics, self._keep, host.count, self._changed, self._longest)
+        )
         self._inbound = Inbound(host.policy, self._send, host.count)
         self._requests = Requests(host.policy, self._topics, self._keep, self._send, host.count)
 
@@ -157,7 +162,7 @@ class Device:
 
     def next_packet(self, now: float) -> Packet | None:
         """Take the next message for the device, if it listens."""
-        if self.state not in _LISTENING:
+        if self.state not in _LISTENING or now < self._next_at:
             return None
         if self._has_enough():
             return self._sleep_on()
@@ -168,10 +173,15 @@ class Device:
             return self._after_all(now)
         return packet
 
+    def spent(self, size: int, now: float) -> None:
+        """A message of so many bytes has gone out: the next one waits until it is paid for."""
+        if self._host.policy.device_rate:
+            self._next_at = max(self._next_at, now) + size / self._host.policy.device_rate
+
     def next_deadline(self) -> float | None:
         """When to tick."""
         if self.state in _CONNECTED:
-            times = (self._outbound.next_deadline(), self._fence_deadline())
+            times = (self._outbound.next_deadline(), self._fence_deadline(), self._budget_at())
             silence = self.last_seen + self._patience()
             return min(
                 (when for when in times if when is not None and when < silence), default=silence
@@ -193,6 +203,9 @@ class Device:
             self.lose("lost: silent for too long")
         elif not self._outbound.tick(now):
             self._unanswered()
+        elif self._next_at and now >= self._next_at:
+            self._next_at = 0.0
+            self._changed()
         elif self._is_kept_waiting(now):
             self._fence.is_passed = True
             self._changed()
@@ -201,6 +214,32 @@ class Device:
         """The device is no longer there: its will is published."""
         self._host.count(why)
         self._end(publish_will=True)
+
+    def give_way(self, why: str) -> None:
+        """The device is somewhere else now, where its session goes on."""
+        self._host.count(why)
+        self._end(publish_will=False)
+
+    def dismiss(self, why: str) -> None:
+        """A person does not want it here any more."""
+        self._host.count(why)
+        if self.state in _LISTENING:
+            self._send(Disconnect())
+        self._end(publish_will=False)
+
+    def leave(self) -> None:
+        """The gateway stops. A durable session is taken up again after its start; the others are
+        over, and the device is told.
+        """
+        if self.is_durable and self._is_noted:
+            session, self._session = self._session, None
+            if session is not None:
+                session.close(publish_will=False)
+            self._host.gone(self)
+            return
+        if self.state in _LISTENING:
+            self._send(Disconnect())
+        self._end(publish_will=False)
 
     def resume(self, note: Note) -> None:
         """Go on where a gateway before this one has ended."""
@@ -316,9 +355,8 @@ class Device:
             self._session.close(publish_will=False)
         will = self._joining.will
         self.is_durable = not self._joining.connect.flags.clean_session
-        opening = Opening(
-            self.identity, not self.is_durable, will, self._host.policy.receive_maximum
-        )
+        most = self._host.policy.receive_maximum
+        opening = Opening(self.identity, not self.is_durable, will, most, self.address)
         self._session_will = will
         self._is_accepted = False
         self._session = session = self._host.broker.open(opening, self)
@@ -517,6 +555,17 @@ class Device:
     def _changed(self) -> None:
         if self.state is not State.GONE:
             self._host.ready(self)
+
+    def _longest(self) -> int:
+        """The largest payload: the link's, without what the header of a forwarder takes."""
+        node = self.address.node
+        return self._host.longest_message - (len(node) + 3 if node is not None else 0)
+
+    def _budget_at(self) -> float | None:
+        """When the budget allows another message, if one waits."""
+        if not self._next_at or self._outbound.is_idle:
+            return None
+        return self._next_at
 
     def _patience(self) -> float:
         if self.state in _SLEEPING:

@@ -44,7 +44,9 @@ _NEVER: Final = float("inf")
 class Gateway:
     """A machine for datagrams: `receive` takes one, `data_to_send` gives those that wait.
 
-    `is_writable` is the shell's to set: while it is False, QoS 0 is kept last value per topic.
+    The shell's to set: `is_writable` (while it is False, QoS 0 is kept last value per topic),
+    `longest_message` (bytes of a payload that the link takes) and `on_work`, called whenever
+    `data_to_send` or `next_deadline` may have news.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Gateway:
         self.broker = broker
         self.notebook = notebook
         self.is_writable = True
+        self.longest_message = self.policy.longest_message
+        self.on_work: Callable[[], None] = _nothing
         self.counts: Counter[str] = Counter()
         self._admission = admission
         self._unconnected = Unconnected(self.policy, broker, admission, self.count)
@@ -105,23 +109,42 @@ class Gateway:
         first = min(first, self._advertise_at)
         return None if first == _NEVER else first
 
-    def data_to_send(self, now: float, room: int | None = None) -> list[Datagram]:
-        """Take what waits to go out, until `room` bytes are filled (None: all of it)."""
+    def data_to_send(
+        self, now: float, room: int | None = None, most: int | None = None
+    ) -> list[Datagram]:
+        """Take what waits to go out, until `room` bytes are filled or there are `most` datagrams
+        (None: all of it).
+        """
         taken: list[Datagram] = []
         left = _NEVER if room is None else room
-        while left > 0 and self._answers:
+        number = _NEVER if most is None else most
+        while left > 0 and len(taken) < number and self._answers:
             taken.append(self._answers.popleft())
             left -= len(taken[-1].data)
-        while left > 0 and self._ready:
-            device = next(iter(self._ready))
-            del self._ready[device]
-            packet = device.next_packet(now)
-            if packet is not None:
-                self._ready[device] = None
-                taken.append(_datagram(device.address, packet))
-                left -= len(taken[-1].data)
-            self._arm(device)
+        while left > 0 and len(taken) < number and self._ready:
+            datagram = self._next_of_a_device(now)
+            if datagram is not None:
+                taken.append(datagram)
+                left -= len(datagram.data)
         return taken
+
+    def _next_of_a_device(self, now: float) -> Datagram | None:
+        """The next message of the device whose turn it is; None: it has none."""
+        device = next(iter(self._ready))
+        del self._ready[device]
+        packet = device.next_packet(now)
+        datagram = None
+        if packet is not None:
+            self._ready[device] = None
+            datagram = _datagram(device.address, packet)
+            device.spent(len(datagram.data), now)
+        self._arm(device)
+        return datagram
+
+    def close(self) -> None:
+        """Stop: see Device.leave. What it leaves to be sent is for `data_to_send`."""
+        for device in list(self._devices.values()):
+            device.leave()
 
     def resume(self, now: float) -> None:
         """Take up the devices that a gateway before this one has noted; once, at the start."""
@@ -145,6 +168,15 @@ class Gateway:
         """Those that are connected or about to be."""
         return self._devices.values()
 
+    @property
+    def answers(self) -> int:
+        """How many answers wait for the link."""
+        return len(self._answers)
+
+    def find(self, client_id: str) -> Device | None:
+        """The device that is connected under this name."""
+        return self._by_client_id.get(client_id)
+
     # -- Host -------------------------------------------------------------------------------------
 
     def send(self, address: Address, packet: Packet) -> None:
@@ -153,11 +185,13 @@ class Gateway:
             self.count("answer dropped: the link is too slow")
             return
         self._answers.append(_datagram(address, packet))
+        self.on_work()
 
     def ready(self, device: Device) -> None:
         """See Host."""
         self._ready[device] = None
         self._arm(device)
+        self.on_work()
 
     def gone(self, device: Device) -> None:
         """See Host."""
@@ -298,6 +332,10 @@ class Gateway:
         device.armed_for = deadline
         self._alarm_number += 1
         heapq.heappush(self._alarms, (deadline, self._alarm_number, device))
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _datagram(address: Address, packet: Packet) -> Datagram:

@@ -148,6 +148,11 @@ class MqttSession:
         self._fences: deque[Callable[[], None]] = deque()
         self._pipe: Pipe | None = dial(self)
 
+    @property
+    def opening(self) -> Opening:
+        """What it was opened with: a shell may want to know where the device is."""
+        return self._opening
+
     # -- Session ----------------------------------------------------------------------------------
 
     def publish(self, message: Message) -> None:

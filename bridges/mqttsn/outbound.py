@@ -70,7 +70,7 @@ class Outbound:
     __slots__ = (
         *("_abandoned", "_assured", "_changed", "_count", "_exchange", "_is_holding", "_keep"),
         *("_last_register", "_latest", "_policy", "_refusals", "_releases", "_serial", "_serials"),
-        *("_session", "_topics", "collected", "repeats", "round_trip", "size"),
+        *("_longest", "_session", "_topics", "collected", "repeats", "round_trip", "size"),
     )
 
     def __init__(
@@ -80,8 +80,10 @@ class Outbound:
         keep: Keep,
         count: Callable[[str], None],
         changed: Callable[[], None],
+        longest: Callable[[], int],
     ) -> None:
         self._policy = policy
+        self._longest = longest  # payload that the link takes now, in bytes
         self._topics = topics
         self._keep = keep
         self._count = count
@@ -129,10 +131,7 @@ class Outbound:
 
     def add(self, message: Message, coalesce: bool) -> None:
         """Hold a message; `coalesce`: of QoS 0, the last of each topic is enough."""
-        if len(message.payload) > self._policy.longest_message:
-            self._count("too large for the device")
-            self._abandon(message)
-        elif message.qos:
+        if message.qos:
             self._add_assured(message)
         else:
             self._add_latest(message, coalesce)
@@ -319,11 +318,29 @@ class Outbound:
                 return
 
     def _first(self) -> Message | None:
+        """What the device cannot take is done with here: who it is, is known only now."""
+        longest = self._longest()
+        while self._assured and len(self._assured[0].payload) > longest:
+            self._count("too large for the device")
+            self._abandon(self._take_assured())
         if self._assured:
             return self._assured[0]
-        return next(iter(self._latest.values()), None)
+        return self._first_latest()
+
+    def _first_latest(self) -> Message | None:
+        longest = self._longest()
+        while self._latest:
+            serial, message = next(iter(self._latest.items()))
+            if len(message.payload) <= longest:
+                return message
+            self._count("too large for the device")
+            self._pop_latest(serial)
+        return None
 
     def _register(self, topic: str) -> None:
+        if len(topic.encode()) > self._longest():  # a REGISTER is a byte shorter than a PUBLISH
+            self._drop_topic(topic, "topic too long for the device")
+            return
         topic_id = self._topics.register(topic)
         if topic_id == 0:
             self._drop_topic(topic, "no room for another topic id")
@@ -355,14 +372,12 @@ class Outbound:
 
     def _next_latest(self) -> Packet | None:
         """QoS 0 needs no exchange if its topic needs none."""
-        if not self._latest:
-            return None
-        serial = next(iter(self._latest))
-        ref = self._topics.ref(self._latest[serial].topic)
+        message = self._first_latest()
+        ref = self._topics.ref(message.topic) if message is not None else None
         if ref is None:
             return None
         self.collected += 1
-        return _publish(self._pop_latest(serial), ref)
+        return _publish(self._pop_latest(next(iter(self._latest))), ref)
 
     # -- answers ----------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Policy:
     receive_maximum: int = 4  # unanswered messages of QoS 1 and 2 held for one device
     max_requests: int = 8  # unanswered requests of one device, of each kind
     device_bytes: int = 65_536  # of messages held for one device
+    device_rate: int = 0  # bytes per second of messages to one device; 0: as the link takes them
     longest_message: int = 65_526  # payload towards a device
     collect_most: int = 1000  # messages that one PINGREQ fetches
     max_control: int = 4096  # answers that wait for a slow link

@@ -11,7 +11,7 @@ Nobody calls back while being called: what a Session has to say comes in a later
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -70,6 +70,7 @@ class Opening:
     clean_session: bool = True
     will: Will | None = None
     receive_maximum: int = 1
+    address: Address = field(default_factory=Address)  # where the device is
 
 
 @dataclass(slots=True)

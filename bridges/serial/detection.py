@@ -105,6 +105,11 @@ class Detector:
         data = self.link.data_to_send()
         return data if self._is_talking else b""
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to go out of a mode without frames."""
+        return self._machine.waiting if isinstance(self._machine, Unframed) else 0
+
     def writable(self, channel: Channel) -> int:
         """Return how many messages may be sent now."""
         return self._machine.writable(channel) if self._machine else 0

@@ -14,7 +14,7 @@ reset of a peer, it reports (`Restarted`).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -210,6 +210,11 @@ class Link:
             return False
         self._once.append((channel, payload))
         return True
+
+    def adjust(self, rate: float, queue: int) -> None:
+        """The wire has changed: see LinkSettings for both. What is queued stays."""
+        self.settings = replace(self.settings, rate=rate, queue=queue)
+        self._sending.depth = queue
 
     @property
     def is_met(self) -> bool:

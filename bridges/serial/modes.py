@@ -113,6 +113,11 @@ class Unframed:
         self._outbox.clear()
         return data
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to go out."""
+        return len(self._outbox)
+
     def writable(self, channel: Channel) -> int:
         """Return how many messages may be sent now."""
         return int(channel is self.codec.channel and len(self._outbox) < LARGEST_OUTBOX)

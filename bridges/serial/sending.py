@@ -80,7 +80,7 @@ class Sending:
 
     def room(self, channel: int) -> int:
         """Return how many messages more the channel's queue takes."""
-        return self.depth - len(self._queues[channel])
+        return max(0, self.depth - len(self._queues[channel]))
 
     def offer(self, channel: int, payload: bytes) -> bool:
         """Queue a message; False if there is no room."""

@@ -5,10 +5,11 @@ type says which values are good, reads friendly spellings ("1 MiB", "7 days") an
 complaint. `load` finds every problem before it raises, and each problem says where, which key, what
 is wrong and what would be right. Sizes are in bytes, durations in seconds.
 
-    words; urls; problems < rules; queue_rules < queue_tables < tables
-    tables < checking; queue_checking; toml < loading
+    words; urls; problems < rules; queue_rules < queue_tables; gateway_tables < tables
+    tables < checking; queue_checking; gateway_checking; toml < loading
 """
 
+from broker.settings.gateway_tables import DeviceSettings, MqttSnSettings, SerialSettings
 from broker.settings.loading import load, variables
 from broker.settings.problems import Place, Problem, SettingsError
 from broker.settings.queue_tables import (
@@ -20,6 +21,7 @@ from broker.settings.queue_tables import (
 )
 from broker.settings.rules import NEVER, DatabaseUrl, Filter
 from broker.settings.tables import (
+    DEVICE,
     DURABILITY,
     LISTENER,
     LISTS,
@@ -27,6 +29,7 @@ from broker.settings.tables import (
     ROUTE,
     RULES,
     SECTIONS,
+    SERIAL,
     STORE_FILE,
     TOKEN,
     BrokerSettings,
@@ -39,6 +42,7 @@ from broker.settings.tables import (
 from broker.settings.urls import parse_url, redacted
 
 __all__ = [
+    "DEVICE",
     "DURABILITY",
     "LISTENER",
     "LISTS",
@@ -47,20 +51,24 @@ __all__ = [
     "ROUTE",
     "RULES",
     "SECTIONS",
+    "SERIAL",
     "STORE_FILE",
     "TOKEN",
     "BrokerSettings",
     "DatabaseUrl",
+    "DeviceSettings",
     "DurabilitySettings",
     "Filter",
     "HttpSettings",
     "Limits",
     "ListenerSettings",
+    "MqttSnSettings",
     "Place",
     "Problem",
     "QueueSettings",
     "QueuesSettings",
     "RouteSettings",
+    "SerialSettings",
     "Settings",
     "SettingsError",
     "StoreSettings",

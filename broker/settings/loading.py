@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from broker.settings.checking import http_problems, listener_problems, twice
+from broker.settings.gateway_checking import gateway_problems
+from broker.settings.gateway_tables import DeviceSettings, SerialSettings
 from broker.settings.problems import Entry, Problem, SettingsError
 from broker.settings.queue_checking import queue_problems
 from broker.settings.queue_tables import HttpSettings, QueueSettings, RouteSettings, TokenSettings
 from broker.settings.rules import Url
 from broker.settings.tables import (
+    DEVICE,
     DURABILITY,
     LISTENER,
     LISTS,
@@ -24,6 +27,7 @@ from broker.settings.tables import (
     ROUTE,
     RULES,
     SECTIONS,
+    SERIAL,
     TOKEN,
     DurabilitySettings,
     ListenerSettings,
@@ -36,7 +40,7 @@ from broker.settings.words import did_you_mean
 ENVIRONMENT_PREFIX = "HELIOGRAPH_"
 COMMAND_LINE = "command line"
 
-T = TypeVar("T", QueueSettings, RouteSettings, TokenSettings)
+T = TypeVar("T", QueueSettings, RouteSettings, TokenSettings, SerialSettings, DeviceSettings)
 
 
 def load(
@@ -116,6 +120,7 @@ class Draft:
         """The settings, or SettingsError with all problems, those between two settings included."""
         made = {name: section(**self.values[name]) for name, section in SECTIONS.items()}
         made["http"] = self._http(made["http"], made["limits"].max_packet_size)
+        made["mqttsn"] = replace(made["mqttsn"], devices=self._placed(DEVICE, DeviceSettings))
         listeners = tuple(ListenerSettings(**entry.values) for entry in self._whole(LISTENER))
         durability = tuple(DurabilitySettings(**entry.values) for entry in self._whole(DURABILITY))
         settings = Settings(
@@ -123,12 +128,14 @@ class Draft:
             durability=durability,
             defined_queues=self._placed(QUEUE, QueueSettings),
             routes=self._placed(ROUTE, RouteSettings),
+            serial=self._placed(SERIAL, SerialSettings),
             **made,
         )
         self._check_listeners(listeners)
         self._check_password_file(settings.auth.password_file)
         self._check_http(settings)
         self.problems.extend(queue_problems(settings))
+        self.problems.extend(gateway_problems(settings))
         if self.problems:
             raise SettingsError(self.problems)
         return settings

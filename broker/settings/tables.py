@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from broker.settings.gateway_tables import DeviceSettings, MqttSnSettings, SerialSettings
 from broker.settings.queue_rules import schema_name
 from broker.settings.queue_tables import (
     HttpSettings,
@@ -212,6 +213,13 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     defined_queues: tuple[QueueSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
+    mqttsn: MqttSnSettings = field(default_factory=MqttSnSettings)
+    serial: tuple[SerialSettings, ...] = ()
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether devices may come by a wire or with MQTT-SN."""
+        return bool(self.serial or self.mqttsn.listen)
 
     @property
     def has_store(self) -> bool:
@@ -225,18 +233,22 @@ SECTIONS: Mapping[str, type] = {
     "store": StoreSettings,
     "queues": QueuesSettings,
     "http": HttpSettings,
+    "mqttsn": MqttSnSettings,
     "limits": Limits,
     "auth": AuthSettings,
     "log": LogSettings,
 }
 LISTENER, DURABILITY = "listener", "durability"
 QUEUE, ROUTE, TOKEN = "queue", "route", "http.token"
+SERIAL, DEVICE = "serial", "mqttsn.device"
 LISTS: Mapping[str, type] = {  # [[listener]] and the like, any number of them
     LISTENER: ListenerSettings,
     DURABILITY: DurabilitySettings,
     QUEUE: QueueSettings,
     ROUTE: RouteSettings,
     TOKEN: TokenSettings,
+    SERIAL: SerialSettings,
+    DEVICE: DeviceSettings,
 }
 NEEDED: Mapping[str, Mapping[str, str]] = {  # what an entry of a list must have -> an example
     LISTENER: {"url": "tcp://0.0.0.0:1883"},
@@ -244,6 +256,8 @@ NEEDED: Mapping[str, Mapping[str, str]] = {  # what an entry of a list must have
     QUEUE: {"name": "work"},
     ROUTE: {},
     TOKEN: {"name": "backend", "sha256": "what this prints: printf %s TOKEN | sha256sum"},
+    SERIAL: {"port": "auto"},
+    DEVICE: {},
 }
 
 

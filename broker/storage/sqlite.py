@@ -69,7 +69,9 @@ BROKEN = {
 
 
 class SQLiteDatabase:
-    """The file at `path`, kept below `max_size` bytes (0: as large as the disk)."""
+    """The file at `path`, kept below `max_size` bytes (0: as large as the disk). Where another
+    process writes, too, `begin` is BEGIN IMMEDIATE: who reads first may write too late.
+    """
 
     longest_name = 0
     notices = None  # nobody else writes
@@ -86,13 +88,13 @@ class SQLiteDatabase:
         "path",
     )
 
-    def __init__(self, path: Path, max_size: int = 0) -> None:
+    def __init__(self, path: Path, max_size: int = 0, begin: str = "BEGIN") -> None:
         self.path = path
         self._max_size = max_size
         self._mode = OPEN_MODES[0]
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         # The driver begins transactions by guessing from the statement: here they are begun by us.
-        event.listen(self._engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN"))
+        event.listen(self._engine, "begin", lambda begun: begun.exec_driver_sql(begin))
         self._connection: Connection | None = None
         self._synced = True
         self._lock: int | None = None

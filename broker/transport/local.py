@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 class LocalLink:
     """A client's end of an in-process connection, and the Sink of the broker's end.
 
-    `on_data` gets the bytes the broker sends; `b""` says that the broker has closed.
+    `on_data` gets the bytes the broker sends; `b""` says that the broker has closed. `origin`, if
+    given, says where the client really is, instead of `name` and `address`.
     """
 
     __slots__ = ("_connection", "_hub", "_is_closed", "_on_data", "_taking")
 
     def __init__(
-        self, hub: Hub, on_data: Callable[[bytes], None], name: str = "local", address: str = ""
+        self,
+        hub: Hub,
+        on_data: Callable[[bytes], None],
+        name: str = "local",
+        address: str = "",
+        origin: Origin | None = None,
     ) -> None:
         self._hub = hub
         self._on_data = on_data
         self._is_closed = False
         self._taking = True
         hub.links.add(self)
-        self._connection = hub.open(Origin(name, address), self)
+        self._connection = hub.open(origin or Origin(name, address), self)
 
     # -- the client's side ------------------------------------------------------------------------
 

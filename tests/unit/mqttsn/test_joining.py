@@ -18,7 +18,7 @@ from bridges.mqttsn.packets import (
     WillTopicResp,
     WillTopicUpd,
 )
-from bridges.mqttsn.ports import Identity, Opening, Will
+from bridges.mqttsn.ports import Address, Identity, Opening, Will
 from tests.unit.mqttsn.world import World
 
 CLEAN = Connect(Flags(clean_session=True), 60, "dev")
@@ -31,7 +31,7 @@ TOPIC = WillTopic(Flags(qos=1, retain=True), "w/t")
 def test_a_connect_is_answered_when_the_broker_has_answered() -> None:
     world = World()
     assert world.say(CLEAN) == []
-    assert world.session.opening == Opening(Identity("dev"), True, None, 4)
+    assert world.session.opening == Opening(Identity("dev"), True, None, 4, Address("1"))
     world.session.receiver.on_opened(False)
     assert world.hear() == [Connack(0)]
 
@@ -111,7 +111,7 @@ def test_a_will_lasts_as_long_as_the_durable_session() -> None:
     world.session.receiver.on_opened(False)
     world.say(Disconnect())
     world.say(DURABLE)
-    assert world.session.opening == Opening(Identity("dev"), False, WILL, 4)
+    assert world.session.opening == Opening(Identity("dev"), False, WILL, 4, Address("1"))
     world.session.receiver.on_opened(True)
     world.say(CLEAN)
     assert world.session.opening.will is None

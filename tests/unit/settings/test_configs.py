@@ -9,6 +9,7 @@ import pytest
 
 from broker.cli import run_command
 from broker.settings import (
+    DEVICE,
     DURABILITY,
     LISTENER,
     LISTS,
@@ -16,8 +17,11 @@ from broker.settings import (
     ROUTE,
     RULES,
     SECTIONS,
+    SERIAL,
     TOKEN,
+    DeviceSettings,
     QueueSettings,
+    SerialSettings,
     Settings,
     load,
 )
@@ -60,6 +64,7 @@ def test_the_full_file_says_the_defaults(configs: Path) -> None:
     assert settings.durability == default.durability
     assert settings.queues == default.queues
     assert settings.http == default.http
+    assert settings.mqttsn == default.mqttsn
     for key in set(RULES["broker"]) - {"data_dir"}:
         assert getattr(settings.broker, key) == getattr(default.broker, key), key
     assert settings.listeners[: len(default.listeners)] == default.listeners
@@ -95,6 +100,15 @@ def test_the_queue_and_the_rule_that_the_full_file_shows_are_good_together(tmp_p
     (queue,), (route,) = settings.defined_queues, settings.routes
     assert queue == QueueSettings("work")
     assert route.targets == ("work",)
+
+
+def test_the_port_and_the_device_that_the_full_file_shows_are_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    shown = shown_in_comments()
+    path.write_text(f"[[serial]]\n{shown[SERIAL]}[[mqttsn.device]]\n{shown[DEVICE]}")
+    settings = load(path)
+    assert settings.serial == (SerialSettings("auto"),)
+    assert settings.mqttsn.devices == (DeviceSettings(),)
 
 
 def test_the_file_for_queues_keys_telemetry_by_device_and_sorts_out_alarms() -> None:

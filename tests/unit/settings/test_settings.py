@@ -126,6 +126,7 @@ NO_DEFAULT = {
     "durability": {"filter": "#", "level": "strict"},
     "queue": {"name": "work"},
     "http.token": {"name": "backend", "sha256": "0" * 64},
+    "serial": {"port": "auto"},
 }
 
 

@@ -1,0 +1,245 @@
+"""Builds the gateway from the settings, starts and stops it: the only place here that knows all."""
+
+from __future__ import annotations
+
+import logging
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Final, cast
+
+from bridges.gateway.house import House, Room
+from bridges.gateway.keeping import FILE_NAME, Keeping
+from bridges.gateway.keeping_file import KeepingError
+from bridges.gateway.local_broker import LocalBroker
+from bridges.gateway.orders import Kind, Outcome
+from bridges.gateway.udp import UdpSocket
+from bridges.gateway.wire import Wire
+from bridges.mqttsn.admission import Rule, Rules
+from bridges.mqttsn.gateway import Gateway
+from bridges.mqttsn.policy import Policy, never, same_host
+from bridges.mqttsn.ports import Identity
+from bridges.serial.carrier import Carrier
+from bridges.serial.port_settings import PortSettings, Rs485
+from broker.settings.queue_rules import host_port
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from bridges.gateway.broker_side import BrokerSide
+    from bridges.gateway.files import Progress
+    from bridges.gateway.orders import Order
+    from bridges.serial.port_settings import Flow, Lines, Reset
+    from broker.settings import MqttSnSettings, SerialSettings, Settings
+    from broker.transport.hub import Hub
+
+FILES_FOLDER: Final = "serial-files"  # in data_dir
+
+log = logging.getLogger("heliograph")
+
+
+async def start(hub: Hub, settings: Settings, loop: asyncio.AbstractEventLoop) -> Assembly:
+    """The gateway in the broker's process. Raises OSError with a sentence that says what to do."""
+    expiry = settings.mqttsn.session_expiry
+    side = LocalBroker(hub, settings.auth.allow_anonymous, expiry)
+    assembly = Assembly(side, settings, loop)
+    await assembly.open()
+    return assembly
+
+
+class Assembly:
+    """All ports and sockets, and what they share."""
+
+    def __init__(
+        self, side: BrokerSide, settings: Settings, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._side = side
+        self._settings = settings
+        self._loop = loop
+        folder = settings.broker.data_dir
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.keeping = Keeping(folder / FILE_NAME, loop)
+        except KeepingError as error:
+            raise OSError(str(error)) from error
+        self.house = House(rules_of(settings.mqttsn), self.keeping)
+        self.sockets: list[UdpSocket] = []
+        self.wires: dict[str, Wire] = {}
+
+    async def open(self) -> None:
+        """Open everything; raises OSError. A port that is not there is waited for."""
+        try:
+            for number, place in enumerate(self._settings.mqttsn.places):
+                await self._open_socket(number, place.host, place.port)
+        except OSError:
+            await self.close()
+            raise
+        for port in self._settings.serial:
+            self._start_wire(port)
+        self.keeping.on_order = self.take_order
+
+    async def close(self) -> None:
+        """Say goodbye to devices, and let durable sessions wait for them."""
+        for each in self.sockets:
+            each.close()
+        for wire in self.wires.values():
+            await wire.close()
+        self._side.close()
+        await self.keeping.close()
+
+    # -- orders -----------------------------------------------------------------------------------
+
+    def take_order(self, order: Order) -> None:
+        """Do what the command line asks, now or in a while; `finish` tells it how that went."""
+        outcome = _ORDERS[order.kind](self, order)
+        if outcome is not None:
+            self.keeping.finish(order, outcome)
+
+    def _accept(self, order: Order) -> Outcome:
+        if self.house.accept(order.target, order.argument or None):
+            return Outcome(True, f"{order.target} may come in when it comes again")
+        return _TOO_MANY
+
+    def _reject(self, order: Order) -> Outcome:
+        if self.house.reject(order.target):
+            return Outcome(True, f"{order.target} is refused")
+        return _TOO_MANY
+
+    def _forget(self, order: Order) -> Outcome:
+        if self.house.forget(order.target):
+            return Outcome(True, f"{order.target} is forgotten")
+        return Outcome(False, f"nothing is known of a device {order.target}")
+
+    def _reset(self, order: Order) -> Outcome:
+        wire = self.wires.get(order.target)
+        if wire is None:
+            return self._no_such_port(order.target)
+        if wire.reset_device():
+            return Outcome(True, f"the device at {order.target} is reset")
+        return Outcome(False, f"{order.target} is not open, or has no DTR and RTS")
+
+    def _send(self, order: Order) -> Outcome | None:
+        wire = self.wires.get(order.target)
+        if wire is None:
+            return self._no_such_port(order.target)
+
+        def report(progress: Progress) -> None:
+            if progress.is_over:
+                self.keeping.finish(order, Outcome(progress.is_done, progress.text))
+            else:
+                self.keeping.progress(order, f"{progress.sent} of {progress.size} bytes")
+
+        objection = wire.send_file(order.argument, order.payload, report)
+        return Outcome(False, objection) if objection else None
+
+    def _no_such_port(self, name: str) -> Outcome:
+        known = ", ".join(self.wires) or "none"
+        return Outcome(False, f"there is no port {name} in the settings; there: {known}")
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    async def _open_socket(self, number: int, host: str, port: int) -> None:
+        settings = self._settings.mqttsn
+        everybody = host_port(settings.advertise_to) if settings.advertise_to else None
+        policy = policy_of(settings, t_adv=settings.advertise if everybody else 0, is_udp=True)
+        name = "udp" if number == 0 else f"udp-{number + 1}"
+        gateway = self._gateway(name, policy)
+        sock = UdpSocket(gateway, self._loop, everybody)
+        self.house.add(Room(name, gateway, lambda: True))
+        try:
+            await sock.open(host, port)
+        except OSError as error:
+            raise OSError(
+                f"mqttsn.listen: cannot take datagrams on {host}, port {port}: "
+                f"{error.strerror or error}; choose another address or port, or stop who has it"
+            ) from error
+        self.sockets.append(sock)
+        log.info("MQTT-SN on UDP: %s, port %d", *sock.address)
+
+    def _start_wire(self, port: SerialSettings) -> None:
+        name = port.shown_name
+        policy = policy_of(self._settings.mqttsn, device_rate=port.bytes_per_second)
+        gateway = self._gateway(name, policy)
+        rng = Random(SystemRandom().getrandbits(64))  # noqa: S311  for nonces and pauses
+        folder = self._settings.broker.data_dir / FILES_FOLDER / name
+        identity = identity_of(port)
+        wire = Wire(port, gateway, self._side, identity, folder, self._loop, rng)
+        self.house.add(Room(name, gateway, lambda: wire.is_open))
+        self.wires[name] = wire
+        memory = self.keeping.bauds
+        wire.start(Carrier(port_settings(port), wire.machine, wire, self._loop, rng, memory))
+
+    def _gateway(self, name: str, policy: Policy) -> Gateway:
+        sessions, notebook = self._side.sessions(name), self.keeping.notebook(name)
+        return Gateway(sessions, notebook, self.house.door(name), policy)
+
+
+_TOO_MANY: Final = Outcome(False, "too much is decided already: forget some devices first")
+_ORDERS: Final[dict[Kind, Callable[[Assembly, Order], Outcome | None]]] = {
+    Kind.ACCEPT: Assembly._accept,
+    Kind.REJECT: Assembly._reject,
+    Kind.FORGET: Assembly._forget,
+    Kind.RESET: Assembly._reset,
+    Kind.SEND: Assembly._send,
+}
+
+
+# -- from the settings ----------------------------------------------------------------------------
+
+
+def port_settings(port: SerialSettings) -> PortSettings:
+    """What the carrier is told."""
+    return PortSettings(
+        port=port.port,
+        bauds=port.baud,
+        flow=cast("Flow", port.flow),  # the settings know the same words
+        lines=cast("Lines", port.lines),
+        reset=cast("Reset", port.reset),
+        rs485=Rs485() if port.rs485 else None,
+    )
+
+
+def identity_of(port: SerialSettings) -> Identity:
+    """Who the port's own client is to the broker."""
+    client_id = port.client_id or f"serial-{port.shown_name}"
+    return Identity(client_id, port.username or None, port.password.encode() or None)
+
+
+def rules_of(settings: MqttSnSettings) -> Rules:
+    """Who may come in, and as whom."""
+    rules = [
+        Rule(
+            each.client_id,
+            each.address,
+            each.broker_client_id,
+            each.username or None,
+            each.password.encode() or None,
+        )
+        for each in settings.devices
+    ]
+    return Rules(rules or [Rule()], unconnected_of(settings), settings.approval)
+
+
+def unconnected_of(settings: MqttSnSettings) -> Identity | None:
+    """As whom messages of QoS -1 are published."""
+    if not settings.unconnected:
+        return None
+    password = settings.unconnected_password.encode() or None
+    return Identity(settings.unconnected, settings.unconnected_username or None, password)
+
+
+def policy_of(
+    settings: MqttSnSettings, t_adv: int = 0, device_rate: int = 0, is_udp: bool = False
+) -> Policy:
+    """One gateway's policy."""
+    return Policy(
+        gateway_id=settings.gateway_id,
+        predefined=settings.predefined,
+        t_adv=t_adv,
+        t_retry=settings.t_retry,
+        n_retry=settings.n_retry,
+        max_devices=settings.max_devices,
+        may_move=same_host if is_udp else never,
+        max_topics=settings.max_topics,
+        device_bytes=settings.device_bytes,
+        device_rate=device_rate,
+    )
