@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import termios
 import threading
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import serial
 import uvloop
+from serial.rfc2217 import PortManager
 
 from bridges.serial import port_names
 from bridges.serial.carrier import Carrier, PortInfo, PortSettings
@@ -22,6 +25,7 @@ from bridges.serial.modes import Plain, TextLines, Unframed
 from tests.support.pty_cable import PATIENCE, PtyCable
 
 if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable, Coroutine, Sequence
 
     from bridges.serial.events import Event
@@ -70,6 +74,20 @@ class World:
         self.monkeypatch = monkeypatch
         self.carriers: list[Carrier] = []
         self.cables: list[PtyCable] = []
+        self.servers: list[asyncio.Server] = []
+        self.writers: list[StreamWriter] = []
+
+    async def serve(self, on_client: Callable[[StreamReader, StreamWriter], None]) -> int:
+        """Return the number of a port on which clients are accepted."""
+
+        def accept(reader: StreamReader, writer: StreamWriter) -> None:
+            self.writers.append(writer)
+            on_client(reader, writer)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.servers.append(server)
+        number: int = server.sockets[0].getsockname()[1]
+        return number
 
     def cable(self, name: str = "device") -> PtyCable:
         self.cables.append(PtyCable(self.folder / name))
@@ -95,6 +113,12 @@ class World:
             await carrier.close()
         for cable in self.cables:
             cable.unplug()
+        for server in self.servers:
+            server.close()
+        for writer in self.writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def on_each_loop(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -318,9 +342,8 @@ async def test_the_speed_at_which_somebody_is_understood_is_found_and_remembered
 
 @on_each_loop
 async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
-    peers: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    server = await asyncio.start_server(lambda *peer: peers.append(peer), "127.0.0.1", 0)
-    number = server.sockets[0].getsockname()[1]
+    peers: list[tuple[StreamReader, StreamWriter]] = []
+    number = await world.serve(lambda *peer: peers.append(peer))
     machine = Unframed(Plain())
     carrier, owner = world.carrier(f"tcp://127.0.0.1:{number}", machine)
     for round_ in (1, 2):
@@ -335,12 +358,45 @@ async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
         writer.close()
         await writer.wait_closed()
         await owner.until(lambda: len(owner.unplugged) == round_)  # noqa: B023
+    assert set(owner.unplugged) == {"the other end hung up"}
+
+
+@on_each_loop
+async def test_a_port_behind_rfc_2217_gets_its_speed_and_its_bytes(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    server = TelnetServer(cable.path)
+    machine = Unframed(Plain())
+    number = await world.serve(server.serve)
+    url = f"rfc2217://127.0.0.1:{number}"
+    carrier, owner = world.carrier(url, machine, bauds=(57_600,))
+    await owner.until(lambda: len(owner.plugged) == 1)
+    assert cable.baud == termios.B57600
+    cable.listen()
+    everything = bytes(range(256))
+    machine.send(Channel.RAW, everything, 0.0)
+    carrier.wake()
+    await cable.until(lambda: cable.heard == everything)
+    cable.write(everything)
+    await owner.until(lambda: owner.received == everything)
+    assert carrier.figures.has_line_errors
+    await server.hang_up()
+    await owner.until(lambda: len(owner.plugged) == 2)
     await carrier.close()
-    for _, writer in peers:
-        writer.close()
-    server.close()
-    await server.wait_closed()
-    assert set(owner.unplugged) <= {"the other end hung up", "the gateway closed it"}
+    await server.hang_up()
+    server.stop()
+
+
+@on_each_loop
+async def test_who_knows_no_rfc_2217_is_recognised(world: World) -> None:
+    def refuse(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(bytes((255, 254, 44)))
+
+    number = await world.serve(refuse)
+    carrier, owner = world.carrier(f"rfc2217://127.0.0.1:{number}")
+    await poll(lambda: "try tcp://" in carrier.figures.last_error)
+    await carrier.close()
+    assert not owner.plugged
 
 
 @on_each_loop
@@ -451,6 +507,47 @@ class Pump:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+class _Pty(serial.Serial):
+    """A pty has no lines, but pyserial's server asks for them."""
+
+    cts = dsr = ri = cd = False
+
+    def _update_dtr_state(self) -> None:
+        pass
+
+    def _update_rts_state(self) -> None:
+        pass
+
+
+class TelnetServer:
+    """A foreign RFC 2217 server: pyserial's, in front of a device."""
+
+    def __init__(self, device: str) -> None:
+        self._serial = _Pty(device, timeout=0)
+
+    def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        manager = PortManager(self._serial, writer)
+        loop = asyncio.get_running_loop()
+
+        def up() -> None:
+            writer.write(b"".join(manager.escape(self._serial.read(65_536))))
+
+        async def down() -> None:
+            while data := await reader.read(65_536):
+                self._serial.write(b"".join(manager.filter(data)))
+
+        loop.add_reader(self._serial.fileno(), up)
+        self._writer, self._task = writer, loop.create_task(down())
+
+    async def hang_up(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._serial.fileno())
+        self._writer.close()
+        await self._task
+
+    def stop(self) -> None:
+        self._serial.close()
 
 
 def resources() -> tuple[int, int, int]:
