@@ -148,11 +148,12 @@ async def _subscribe(client: Client) -> None:
 async def _gather(client: Client, report: Report) -> None:
     """Take what is retained; a broker does not say which was the last."""
     patience = LONGEST_SILENCE
-    with suppress(TimeoutError):
-        while True:
-            message = await asyncio.wait_for(client.next_message(), patience)
-            report.take(message.topic, message.payload)
-            patience = QUIET
+    with suppress(TimeoutError):  # some may never be quiet
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                message = await asyncio.wait_for(client.next_message(), patience)
+                report.take(message.topic, message.payload)
+                patience = QUIET
 
 
 async def _drain(client: Client, report: Report) -> None:
