@@ -146,11 +146,10 @@ class Approvals:
             return
         quoted = shlex.quote(client_id)
         _log.warning(
-            "unknown device %s at %s (%s) has to wait: `heliograph serial accept %s` lets it in, "
+            "unknown device %s at %s has to wait: `heliograph serial accept %s` lets it in, "
             "`heliograph serial reject %s` keeps it out",
             client_id,
-            address,
-            gateway,
+            address if address.startswith(gateway) else f"{address} ({gateway})",
             quoted,
             quoted,
         )

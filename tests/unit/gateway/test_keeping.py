@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -124,6 +125,52 @@ async def test_a_forgotten_device_is_gone_and_who_waited_hears_nothing(path: Pat
     assert again.notebook("usb").read("dev") is None
     assert again.notebook("usb").topics("dev") == {1: "new"}
     await again.close()
+
+
+async def test_what_was_kept_of_a_forgotten_device_is_gone_for_good(path: Path) -> None:
+    keeping = opened(path)
+    for gateway in ("usb", "udp"):
+        keeping.notebook(gateway).write(note("dev"))
+        await registered(keeping.notebook(gateway), "dev", 1, "temp/1")
+    keeping.notebook("usb").forget("dev")
+    await registered(keeping.notebook("usb"), "other", 1, "x")
+    await keeping.close()
+    again = opened(path)
+    assert again.notebook("usb").read("dev") is None
+    assert again.notebook("usb").topics("dev") == {}
+    assert again.notebook("udp").topics("dev") == {1: "temp/1"}
+    assert again.notebook("udp").read("dev") == note("dev")
+    await again.close()
+
+
+async def test_a_commit_of_what_an_id_meant_before_confirms_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = [threading.Event(), threading.Event()]
+    started = [threading.Event(), threading.Event()]
+    turns = iter(zip(started, gate, strict=True))
+    write = keeping_writer.File.write
+
+    def gated(self: keeping_writer.File, batch: keeping_writer.Pending) -> None:
+        begun, may_go = next(turns)
+        begun.set()
+        assert may_go.wait(PATIENCE)
+        write(self, batch)
+
+    monkeypatch.setattr(keeping_writer.File, "write", gated)
+    keeping = opened(path)
+    notebook = keeping.notebook("usb")
+    called: list[str] = []
+    notebook.add_topic("dev", 1, "old", lambda: called.append("old"))
+    await asyncio.to_thread(started[0].wait, PATIENCE)
+    notebook.forget("dev")
+    notebook.add_topic("dev", 1, "new", lambda: called.append("new"))
+    gate[0].set()
+    await asyncio.to_thread(started[1].wait, PATIENCE)  # the first commit has been reported
+    assert called == []
+    gate[1].set()
+    await keeping.close()
+    assert called == ["new"]
 
 
 async def test_devices_that_are_away_are_bounded_and_the_longest_away_is_forgotten(
