@@ -132,7 +132,7 @@ class Desk:
         try:
             with engine.begin() as connection:
                 yield connection
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, sqlite3.Error, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
             raise DeskError(
                 f"{self._path} cannot be used ({cause}): run this as the gateway's user"
