@@ -34,7 +34,7 @@ MOST_TOLD: Final = 50_000
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 @dataclass(frozen=True, slots=True)
