@@ -246,8 +246,8 @@ class SQLiteDatabase:
                 break  # what is in the log would silently be missing
             try:
                 return self._engine.connect()
-            except DBAPIError as error:
-                failure = failure or explained(error.orig) or error
+            except (DBAPIError, UnicodeDecodeError) as error:
+                failure = failure or explained(getattr(error, "orig", error)) or error
                 if isinstance(failure, Damaged):
                     break
         self._mode = OPEN_MODES[0]
@@ -300,6 +300,8 @@ class SQLiteDatabase:
 
 def explained(error: BaseException | None) -> Exception | None:
     """Trouble or Damaged; None when it is a fault of ours."""
+    if isinstance(error, UnicodeDecodeError):  # SQLite's complaint about a schema quotes it
+        return Damaged("its schema is no text")
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return None

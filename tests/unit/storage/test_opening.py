@@ -262,9 +262,10 @@ def test_a_store_that_was_closed_has_no_log_and_raises_no_alarm(local, sqlite_pl
         lambda path: path.write_bytes(bytes(path.stat().st_size)),
         lambda path: path.write_bytes(b"no database at all" * 1000),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        lambda path: spoil(path, b"CREATE TABLE message", b"CR\xc3\x28TE TABLE message"),
         lambda path: path.unlink(),
     ],
-    ids=["empty", "zeroed", "foreign", "truncated", "gone"],
+    ids=["empty", "zeroed", "foreign", "truncated", "no text", "gone"],
 )
 def test_a_broken_file_is_salvaged_and_the_store_starts(crashed, second, damage, tmp_path):
     if damage.__code__.co_names != ("unlink",):  # the log of a truncated file could mend it
@@ -275,6 +276,12 @@ def test_a_broken_file_is_salvaged_and_the_store_starts(crashed, second, damage,
     assert str(next(tmp_path.glob("heliograph.db.damaged-*Z"))) in alarm
     second.apply(("message_put", [message_row(2)]))
     assert second.numbers() == [2]
+
+
+def spoil(path, good, bad):
+    content = path.read_bytes()
+    assert good in content
+    path.write_bytes(content.replace(good, bad))
 
 
 def test_a_file_that_lost_a_table_is_salvaged(crashed, second):
