@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
+from broker.storage.database import UNREADABLE_SCHEMA
 from broker.storage.files import free_name, switch, sync, waiting_restore
 from broker.storage.tables import QUEUE_SCHEMA, REVISION, metadata
 
@@ -83,7 +84,7 @@ def check_backup(backup: Path) -> None:
         with closing(_reader(backup)) as connection:
             _check_whole(connection, backup)
             _check_schema(connection, backup)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UNREADABLE_SCHEMA) as error:
         raise BackupError(f"{backup} is not a backup: {error}. Choose another one") from error
 
 
@@ -104,7 +105,7 @@ def copy(source: Path, target: Path, like: Path | None = None) -> None:
         sync(draft)
         draft.replace(target)
         sync(target.parent)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UNREADABLE_SCHEMA) as error:
         raise BackupError(f"{source} could not be copied to {target}: {error}") from error
     finally:
         draft.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from broker.storage import opening
+from broker.storage.database import UNREADABLE_SCHEMA
 from broker.storage.tables import (
     QUEUE_SCHEMA,
     all_tables,
@@ -149,6 +150,8 @@ def check(connection: Connection) -> list[str]:
         return found or [*_check_rows(connection)]
     except DatabaseError as error:
         return [f"it cannot be read: {error.orig}"]
+    except UNREADABLE_SCHEMA:
+        return ["it cannot be read: its schema is no text"]
 
 
 def stats(connection: Connection, path: Path) -> dict[str, Any]:

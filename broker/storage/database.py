@@ -111,6 +111,11 @@ class Database(Protocol):
         """Close it properly."""
 
 
+# SQLite's complaint about a damaged schema may quote bytes that are no text. Then Python raises
+# this, which is none of a driver's errors.
+UNREADABLE_SCHEMA = UnicodeDecodeError
+
+
 @contextmanager
 def transaction(database: Database, *, synced: bool | None = None) -> Iterator[Connection]:
     """One transaction, committed at the end. Raises what `Database.explain` makes of a failure.

@@ -18,7 +18,16 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from broker.storage.database import AWAY, FULL, LOCKED, READ_ONLY, CannotOpen, Damaged, Trouble
+from broker.storage.database import (
+    AWAY,
+    FULL,
+    LOCKED,
+    READ_ONLY,
+    UNREADABLE_SCHEMA,
+    CannotOpen,
+    Damaged,
+    Trouble,
+)
 from broker.storage.files import waiting_restore
 from broker.storage.reserve import Reserve
 
@@ -248,7 +257,7 @@ class SQLiteDatabase:
                 break  # what is in the log would silently be missing
             try:
                 return self._engine.connect()
-            except (DBAPIError, UnicodeDecodeError) as error:
+            except (DBAPIError, UNREADABLE_SCHEMA) as error:
                 failure = failure or explained(getattr(error, "orig", error)) or error
                 if isinstance(failure, Damaged):
                     break
@@ -302,7 +311,7 @@ class SQLiteDatabase:
 
 def explained(error: BaseException | None) -> Exception | None:
     """Trouble or Damaged; None when it is a fault of ours."""
-    if isinstance(error, UnicodeDecodeError):  # SQLite's complaint about a schema quotes it
+    if isinstance(error, UNREADABLE_SCHEMA):
         return Damaged("its schema is no text")
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:

@@ -99,6 +99,24 @@ def test_a_file_that_is_no_database_is_a_problem(
     assert "cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("action", [["check"], ["stats"], ["backup", "copy.db"]])
+def test_a_store_whose_schema_is_no_text_is_a_problem(
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    action: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(data)
+    file = data / STORE_FILE
+    file.write_bytes(
+        file.read_bytes().replace(b"CREATE TABLE message", b"CR\xc3\x28TE TABLE message")
+    )
+    assert run_command(["store", *action, "--data", str(data)]) == 1
+    said = capsys.readouterr()
+    assert "cannot be read: its schema" in said.err or "could not be copied" in said.err
+    assert not (data / "copy.db").exists()
+
+
 def test_figures_are_for_people_and_for_programs(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
