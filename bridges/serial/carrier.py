@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridges.serial.baud import BaudMemory, BaudSearch, ShortMemory
-from bridges.serial.port_names import PortError, find, parse_port
+from bridges.serial.port_names import PortError, find
 from bridges.serial.port_open import open_port
 from bridges.serial.port_settings import LineErrors, PortFigures, PortInfo, PortSettings
+from bridges.serial.port_spec import parse_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,16 +10,18 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from bridges.serial.port_names import Kind, PortError
+from bridges.serial.port_names import PortError
 from bridges.serial.port_settings import PortInfo
+from bridges.serial.port_spec import Kind
 from bridges.serial.rfc2217 import ComPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridges.serial.port import PortUser
-    from bridges.serial.port_names import Found, PortSpec
+    from bridges.serial.port_names import Found
     from bridges.serial.port_settings import LineErrors, PortSettings
+    from bridges.serial.port_spec import PortSpec
 
 HIGH_WATER: Final = 4096  # bytes in our buffer from which on a port is stuck
 # Seconds of silence before the other computer is asked whether it is there, between, and how often
