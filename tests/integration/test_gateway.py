@@ -6,7 +6,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -63,6 +63,26 @@ def listener(broker: BrokerProcess, topic_filter: str) -> Iterator[Peer]:
         peer.connect("listener")
         peer.subscribe(topic_filter)
         yield peer
+
+
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)  # a log tells nobody when it grows: ask again
+
+
+@contextmanager
+def running(command: list[str], errors: int | IO[bytes]) -> Iterator[None]:
+    """The command, until it is told to stop: it must do so in good order."""
+    process = subprocess.Popen(command, stderr=errors, env=clean_environment())
+    try:
+        yield
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 # -- UDP ------------------------------------------------------------------------------------------
@@ -154,9 +174,7 @@ def test_messages_and_topics_of_a_sleeping_device_survive_the_end_of_the_process
                 peer._next()
         broker.kill()
         broker.start()
-        deadline = time.monotonic() + 10
-        while broker.log.count(UDP_READY) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_log(broker, f"(?s){UDP_READY}.*{UDP_READY}")
         device.client.wake()
         device.run(lambda: device.client.pings > 0)
         assert device.client.received == [
@@ -243,17 +261,8 @@ def test_the_file_for_serial_ports_starts_without_any_port(tmp_path: Path) -> No
     listen = f"tcp://127.0.0.1:{free_port()}"
     command = [*HELIOGRAPH, "run", "-c", str(CONFIGS / "serial.toml"), "--listen", listen]
     log = tmp_path / "log"
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(
-            [*command, "--data", str(tmp_path)], stderr=file, env=clean_environment()
-        ) as process,
-    ):
-        deadline = time.monotonic() + 10
-        while "trying again" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.terminate()
-        assert process.wait(10) == 0
+    with log.open("wb") as file, running([*command, "--data", str(tmp_path)], file):
+        wait_for(log, "trying again")
     assert "Traceback" not in log.read_text()
 
 
@@ -267,20 +276,9 @@ def test_the_gateway_alone_serves_mosquitto_and_outlives_its_restart(
     log = tmp_path / "gateway.log"
     command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
     command += ["--udp", f"127.0.0.1:{port}", "--data", str(tmp_path / "data")]
-    with (
-        broker,
-        log.open("wb") as file,
-        subprocess.Popen(command, stderr=file, env=clean_environment()) as process,
-    ):
-        deadline = time.monotonic() + 10
-        while "gateway to the broker" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        try:
-            _talk(broker, port)
-        finally:
-            process.terminate()
-            code = process.wait(10)
-    assert code == 0
+    with broker, log.open("wb") as file, running(command, file):
+        wait_for(log, "gateway to the broker")
+        _talk(broker, port)
     assert "Traceback" not in log.read_text()
 
 
@@ -313,10 +311,6 @@ def test_figures_are_told_to_another_broker(tmp_path: Path, pty: Pty) -> None:
     broker = BrokerProcess(tmp_path, dialect="mosquitto")
     command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
     command += ["--serial", str(pty.path), "--data", str(tmp_path / "data")]
-    with broker, listener(broker, "heliograph/gateway/+/serial/+/path") as peer:
-        with subprocess.Popen(
-            command, env=clean_environment(), stderr=subprocess.DEVNULL
-        ) as process:
-            assert peer.take_message()[1].decode().startswith("/dev/pts/")
-            process.terminate()
-            assert process.wait(10) == 0
+    with broker, listener(broker, "heliograph/gateway/+/serial/+/state") as peer:
+        with running(command, subprocess.DEVNULL):
+            assert peer.take_message()[1] in {b"open", b"closed"}  # it is being opened
