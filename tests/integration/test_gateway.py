@@ -1,4 +1,4 @@
-"""Devices through the real process: on UDP, on ptys in every mode, beside our broker and another."""
+"""Devices through the real process: on UDP, on ptys in every mode, beside ours and mosquitto."""
 
 from __future__ import annotations
 
@@ -301,7 +301,9 @@ def _talk(broker: BrokerProcess, port: int) -> None:
 
 def test_the_gateway_alone_says_what_is_wrong(tmp_path: Path) -> None:
     command = [*HELIOGRAPH, "gateway", "--broker", "mqtt://me:secret@host:port", "--udp", "x"]
-    found = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    found = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=clean_environment()
+    )
     assert found.returncode == 1
     assert "mqtt://HOST" in found.stderr
     assert "secret" not in found.stderr
@@ -311,6 +313,9 @@ def test_figures_are_told_to_another_broker(tmp_path: Path, pty: Pty) -> None:
     broker = BrokerProcess(tmp_path, dialect="mosquitto")
     command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
     command += ["--serial", str(pty.path), "--data", str(tmp_path / "data")]
-    with broker, listener(broker, "heliograph/gateway/+/serial/+/state") as peer:
-        with running(command, subprocess.DEVNULL):
-            assert peer.take_message()[1] in {b"open", b"closed"}  # it is being opened
+    with (
+        broker,
+        listener(broker, "heliograph/gateway/+/serial/+/state") as peer,
+        running(command, subprocess.DEVNULL),
+    ):
+        assert peer.take_message()[1] in {b"open", b"closed"}  # it is being opened
