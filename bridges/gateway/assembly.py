@@ -6,11 +6,13 @@ import logging
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Final, cast
 
-from bridges.gateway.house import House, Room
+from bridges.gateway.approvals import Approvals
+from bridges.gateway.house import House, OnePlace, Room
 from bridges.gateway.keeping import FILE_NAME, Keeping
 from bridges.gateway.keeping_file import KeepingError
 from bridges.gateway.local_broker import LocalBroker
 from bridges.gateway.orders import Kind, Outcome
+from bridges.gateway.reports import Reports
 from bridges.gateway.udp import UdpSocket
 from bridges.gateway.wire import Wire
 from bridges.mqttsn.admission import Rule, Rules
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from bridges.gateway.broker_side import BrokerSide
     from bridges.gateway.files import Progress
     from bridges.gateway.orders import Order
+    from bridges.gateway.reports import Snapshot
     from bridges.serial.port_settings import Flow, Lines, Reset
     from broker.settings import MqttSnSettings, SerialSettings, Settings
     from broker.transport.hub import Hub
@@ -61,9 +64,15 @@ class Assembly:
             self.keeping = Keeping(folder / FILE_NAME, loop)
         except KeepingError as error:
             raise OSError(str(error)) from error
-        self.house = House(rules_of(settings.mqttsn), self.keeping)
+        self.house = House()
         self.sockets: list[UdpSocket] = []
         self.wires: dict[str, Wire] = {}
+        rules = rules_of(settings.mqttsn)
+        self.approvals = Approvals(self.keeping, rules, loop, self.house.expel, self._forget)
+        self.reports = Reports(
+            *(side, self.keeping, self.house, self.wires),
+            *(settings.mqttsn.home_assistant, settings.broker.sys_interval, loop),
+        )
 
     async def open(self) -> None:
         """Open everything; raises OSError. A port that is not there is waited for."""
@@ -75,10 +84,13 @@ class Assembly:
             raise
         for port in self._settings.serial:
             self._start_wire(port)
+        self.reports.start()
         self.keeping.on_order = self.take_order
 
     async def close(self) -> None:
         """Say goodbye to devices, and let durable sessions wait for them."""
+        self.reports.close()
+        self.approvals.close()
         for each in self.sockets:
             each.close()
         for wire in self.wires.values():
@@ -90,24 +102,19 @@ class Assembly:
 
     def take_order(self, order: Order) -> None:
         """Do what the command line asks, now or in a while; `finish` tells it how that went."""
-        outcome = _ORDERS[order.kind](self, order)
+        do = _ORDERS.get(order.kind)
+        outcome = self.approvals.take(order) if do is None else do(self, order)
         if outcome is not None:
             self.keeping.finish(order, outcome)
 
-    def _accept(self, order: Order) -> Outcome:
-        if self.house.accept(order.target, order.argument or None):
-            return Outcome(True, f"{order.target} may come in when it comes again")
-        return _TOO_MANY
+    def snapshot(self) -> Snapshot:
+        """Figures of all ports and devices."""
+        return self.reports.snapshot()
 
-    def _reject(self, order: Order) -> Outcome:
-        if self.house.reject(order.target):
-            return Outcome(True, f"{order.target} is refused")
-        return _TOO_MANY
-
-    def _forget(self, order: Order) -> Outcome:
-        if self.house.forget(order.target):
-            return Outcome(True, f"{order.target} is forgotten")
-        return Outcome(False, f"nothing is known of a device {order.target}")
+    def _forget(self, client_id: str) -> bool:
+        """Forget a device; False: nothing was known of it."""
+        self.reports.forget(client_id)
+        return self.house.forget(client_id)
 
     def _reset(self, order: Order) -> Outcome:
         wire = self.wires.get(order.target)
@@ -170,14 +177,11 @@ class Assembly:
 
     def _gateway(self, name: str, policy: Policy) -> Gateway:
         sessions, notebook = self._side.sessions(name), self.keeping.notebook(name)
-        return Gateway(sessions, notebook, self.house.door(name), policy)
+        admission = OnePlace(self.house, name, self.approvals.door(name))
+        return Gateway(sessions, notebook, admission, policy)
 
 
-_TOO_MANY: Final = Outcome(False, "too much is decided already: forget some devices first")
 _ORDERS: Final[dict[Kind, Callable[[Assembly, Order], Outcome | None]]] = {
-    Kind.ACCEPT: Assembly._accept,
-    Kind.REJECT: Assembly._reject,
-    Kind.FORGET: Assembly._forget,
     Kind.RESET: Assembly._reset,
     Kind.SEND: Assembly._send,
 }

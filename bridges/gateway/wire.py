@@ -18,11 +18,14 @@ import json
 import logging
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from bridges.gateway.figures import PortFigures
 from bridges.gateway.files import Folder, Progress, Sending
 from bridges.gateway.gate import Gate
 from bridges.gateway.plain_mqtt import PlainMqtt
+from bridges.gateway.snapshots import printed, with_link
 from bridges.gateway.speaker import Speaker
 from bridges.mqttsn.answers import is_topic
 from bridges.serial.detection import Detector
@@ -188,6 +191,32 @@ class Wire:
         self._gate.wake()
         return ""
 
+    def figures(self) -> PortFigures:
+        """How the port and its link do."""
+        carrier = self._carrier
+        found = PortFigures(self.name, mode=self.mode or "", log_lines=self.log_lines)
+        if self.link is not None:
+            found = with_link(found, self.link)
+        if carrier is None:
+            return found
+        port = carrier.figures
+        return replace(
+            found,
+            path=port.path,
+            is_open=port.is_open,
+            baud=port.baud,
+            bytes_received=port.bytes_in,
+            bytes_sent=port.bytes_out,
+            overruns=port.overruns,
+            framing=port.framing,
+            parity=port.parity,
+            breaks=port.breaks,
+            reconnects=max(0, port.opened - 1),
+            devices=sum(1 for _ in self.gateway.devices),
+            dropped=found.dropped + self._speaker.dropped,
+            last_error=port.last_error,
+        )
+
     # -- Owner ------------------------------------------------------------------------------------
 
     def on_plugged(self, info: PortInfo) -> None:
@@ -232,7 +261,7 @@ class Wire:
         if event.is_resumed:
             return
         peer = event.peer
-        log.info("%s: device %s, firmware %a", self.name, peer.uid.hex(), peer.firmware)
+        log.info("%s: device %s, firmware %a", self.name, printed(peer.uid), peer.firmware)
         if self._sending is not None:
             self._sending.restart()
 
