@@ -68,7 +68,9 @@ def list_devices(desk: Desk, options: argparse.Namespace) -> int:
 def table(devices: Sequence[KnownDevice], now: float) -> list[str]:
     """The lines for a terminal."""
     if not devices:
-        return ["No devices yet."]
+        return [
+            "No MQTT-SN devices yet. (What speaks in lines or in MQTT itself is not listed here.)"
+        ]
     rows = [("DEVICE", "STATE", "GATEWAY", "ADDRESS", "TOPICS", "DECISION")]
     rows += [
         (

@@ -299,7 +299,7 @@ def _device_lines(gateway: Gateway, now: float) -> list[str]:
     if not gateway.devices and not gateway.counts:
         return []
     counts = [f"{count} {state}" for state, count in gateway.counts.items() if count != "0"]
-    lines = ["", f"Devices: {', '.join(counts) or 'none'}"]
+    lines = ["", f"MQTT-SN devices: {', '.join(counts) or 'none'}"]
     if not gateway.devices:
         return lines
     rows = [["DEVICE", "GATEWAY", "STATE", "SEEN", "RTT", "REPEATED", "HELD"]]

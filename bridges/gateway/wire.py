@@ -19,6 +19,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +80,8 @@ QUEUE, SHORT_QUEUE = 16, 4  # messages that wait in the link
 AHEAD: Final = 0.02  # seconds of wire time that may wait outside the broker, without frames
 LEAST_AHEAD: Final = 64  # bytes
 LOG_LINES: Final = 20  # per second that are passed on
+DOUBT: Final = 10.0  # seconds in which a device is understood, for each baud
+DOUBTFUL: Final = 32  # bytes that would have said something
 CHECK: Final = 10.0  # seconds between two looks at a file that is under way
 
 log = logging.getLogger("heliograph")
@@ -135,7 +138,10 @@ class Wire:
         self._loop = loop
         self._carrier: Carrier | None = None
         self._gate = Gate(gateway, loop, self._pass_on)
+        self._is_a_wire = False
         self._rate = 0.0  # bytes per second; 0: there is no wire behind the port
+        self._doubt_at = inf  # when to say that nothing is understood
+        self._heard_before = 0  # bytes, before the port was opened
         self._is_held = False
         self._prefix = port.prefix.replace("{port}", self.name)
         self._log_topic = port.log.replace("{port}", self.name)
@@ -195,7 +201,7 @@ class Wire:
         """How the port and its link do."""
         carrier = self._carrier
         found = PortFigures(self.name, mode=self.mode or "", log_lines=self.log_lines)
-        if self.link is not None:
+        if self.link is not None and self.mode in {None, Mode.FRAMED}:
             found = with_link(found, self.link)
         if carrier is None:
             return found
@@ -222,10 +228,10 @@ class Wire:
     def on_plugged(self, info: PortInfo) -> None:
         """See Owner."""
         self.is_open = True
-        self._rate = info.baud / 10 if self._is_paced(info) else 0.0
-        if self.link is not None:
-            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
-            self.link.adjust(self._rate, queue)
+        self._is_a_wire = self._is_paced(info)
+        self._know_rate(info.baud)
+        self._doubt_at = self._loop.time() + DOUBT * len(self.port.baud)
+        self._heard_before = self._bytes_in
         if self.mode is not None:
             self._begin(self.mode)
 
@@ -241,7 +247,30 @@ class Wire:
         """See Owner."""
         for event in events:
             _EVENTS[type(event)](self, event, now)
+        if self.mode is None and now >= self._doubt_at:
+            self._doubt()
         self._pass_on(now)
+
+    def _know_rate(self, baud: int) -> None:
+        self._rate = baud / 10 if self._is_a_wire else 0.0
+        if self.link is not None:
+            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
+            self.link.adjust(self._rate, queue)
+
+    def _doubt(self) -> None:
+        """Say once that nothing is understood; a port that is silent is no reason."""
+        if self._bytes_in - self._heard_before < DOUBTFUL:
+            return
+        self._doubt_at = inf
+        log.warning(
+            "%s: what comes means nothing at %s baud: set baud in [[serial]] to what the device "
+            "uses, in a sketch Serial.begin(...). `heliograph serial monitor` shows it",
+            *(self.name, " or ".join(map(str, self.port.baud))),
+        )
+
+    @property
+    def _bytes_in(self) -> int:
+        return 0 if self._carrier is None else self._carrier.figures.bytes_in
 
     # -- what comes -------------------------------------------------------------------------------
 
@@ -284,6 +313,8 @@ class Wire:
     def _on_recognised(self, event: Recognised, _now: float) -> None:
         self.mode = Mode(event.mode)
         log.info("%s: the device speaks %s", self.name, event.mode)
+        if self._carrier is not None:
+            self._know_rate(self._carrier.figures.baud)  # which may have been searched for
         self._begin(self.mode)
 
     def _begin(self, mode: Mode) -> None:

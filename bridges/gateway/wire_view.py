@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from bridges.serial.frames import Hello
 
 LONGEST_SHOWN: Final = 48  # bytes of hex, or of text
+DOUBT: Final = 10.0  # seconds of bytes that mean nothing
+DOUBTFUL: Final = (
+    "-- nothing of this is known: is --baud what the device uses? In a sketch: Serial.begin(...) --"
+)
 _MQTT_NAMES: Final = (
     *("reserved", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP"),
     *("SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT"),
@@ -252,41 +256,60 @@ def _show_mqtt(event: Event) -> Shown:
     return f"{_MQTT_NAMES[data[0] >> 4]}? {_hex(data)}", data, PacketKind.MQTT, data
 
 
-def _show_raw(event: Event) -> Shown:
-    assert isinstance(event, Received)
-    return f"bytes {_hex(event.payload)}", event.payload, None, b""
-
-
 # -- auto -----------------------------------------------------------------------------------------
 
 
 class Auto:
-    """Shows bytes until it is clear how they are meant; what came first is shown again then."""
+    """Shows bytes until it is clear how they are meant; what came first is shown again then.
+
+    A wire brings bytes one by one, so they gather until the next tick, or until they fill a line.
+    """
 
     def __init__(self) -> None:
-        self._view: View = Unwrapped(Plain, _show_raw)
-        self._guess: Guess | None = Guess()
+        self._view: View | None = None
+        self._guess = Guess()
+        self._gathered = dict.fromkeys(Way, b"")
+        self._begun: float | None = None  # with the first byte
+        self._is_doubted = False
 
     def see(self, way: Way, data: bytes, now: float) -> list[Seen]:
         """Return what is complete now."""
-        if self._guess is None:
+        if self._view is not None:
             return self._view.see(way, data, now)
+        self._begun = now if self._begun is None else self._begun
         mode = self._guess.receive(way, data, now)
-        return self._view.see(way, data, now) if mode is None else self._settle(mode, way, now)
+        if mode is not None:
+            return self._settle(mode, now)
+        self._gathered[way] += data
+        return self._shown(LONGEST_SHOWN)
 
     def tick(self, now: float) -> list[Seen]:
         """Patience may have ended."""
-        mode = self._guess.tick(now) if self._guess is not None else None
-        if mode is None:
+        if self._view is not None:
             return self._view.tick(now)
-        return self._settle(mode, Way.FROM_DEVICE, now)
+        mode = self._guess.tick(now)
+        if mode is not None:
+            return self._settle(mode, now)
+        return self._shown(1) + self._doubt(now)
 
-    def _settle(self, mode: str, way: Way, now: float) -> list[Seen]:
-        assert self._guess is not None
-        held, self._guess = self._guess.held, None
-        self._view = view_of(mode)
-        said = Seen(way, f"-- this is {mode} --")
-        return [said, *(seen for way in Way for seen in self._view.see(way, held[way], now))]
+    def _shown(self, least: int) -> list[Seen]:
+        shown = []
+        for way, data in self._gathered.items():
+            if len(data) >= least:
+                shown.append(Seen(way, f"bytes {_hex(data)}", data))
+                self._gathered[way] = b""
+        return shown
+
+    def _doubt(self, now: float) -> list[Seen]:
+        if self._is_doubted or self._begun is None or now - self._begun < DOUBT:
+            return []
+        self._is_doubted = True
+        return [Seen(Way.FROM_DEVICE, DOUBTFUL)]
+
+    def _settle(self, mode: str, now: float) -> list[Seen]:
+        self._view = view = view_of(mode)
+        said = Seen(Way.FROM_DEVICE, f"-- this is {mode} --")
+        return [said, *(seen for way in Way for seen in view.see(way, self._guess.held[way], now))]
 
 
 class Guess:

@@ -6,6 +6,7 @@
     a whole MQTT-SN packet between two ENDs                             slip
     nothing but whole MQTT-SN packets, one of which opens a talk        mqtt-sn
     a line `topic value`; or five seconds of nothing but lines          text
+    behind noise: three lines, two of them `topic value`, or as above   text
 
 It listens first: a sketch is not disturbed. If nothing is recognised for a while, HELLO is said,
 for a device that had a session before the gateway was restarted does not say it by itself.
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 HELD: Final = 2048  # bytes of which a mode is recognised
 LISTEN: Final = 2.0  # seconds before HELLO is said
 LINES_ONLY: Final = 5.0  # seconds of text that make it text
+LINES_BEHIND_NOISE: Final = 3  # that make it text in spite of the noise
 _MQTT_CONNECT: Final = re.compile(
     rb"\x10[\x0c-\x7f\x80-\xff][\x00-\x7f]{0,3}?\x00(\x04MQTT[\x04\x05]|\x06MQIsdp\x03)", re.DOTALL
 )
@@ -88,8 +90,9 @@ class Detector:
             return self._machine.tick(now)
         events = self.link.tick(now)
         self._is_talking = now - self._since >= LISTEN
-        if now - self._since >= LINES_ONLY and _lines(self._held):
-            return [*events, *self._become(Mode.TEXT, self._held, now)]
+        start, lines = _lines(self._held)
+        if lines and now - self._since >= LINES_ONLY:
+            return [*events, *self._become(Mode.TEXT, self._held[start:], now)]
         return events
 
     def next_deadline(self) -> float | None:
@@ -189,18 +192,33 @@ def _opens_a_talk(packet: bytes) -> bool:
 
 
 def _text(held: bytes) -> int:
-    lines = _lines(held)
-    return 0 if any(reading(line.rstrip(b"\r")) for line in lines) else -1
+    start, lines = _lines(held)
+    needed = 2 if start else 1  # behind noise one line may be chance
+    count = sum(1 for line in lines if reading(line.rstrip(b"\r")))
+    return start if count >= needed else -1
 
 
-def _lines(held: bytes) -> list[bytes]:
-    """The whole lines, if it is nothing but text."""
-    lines = held.split(b"\n")[:-1]
+def _lines(held: bytes) -> tuple[int, list[bytes]]:
+    """Where the text begins that goes on to the end, and its whole lines.
+
+    Many boards begin with noise: a loader that speaks at another speed, a line half heard.
+    """
+    *lines, _ = held.split(b"\n")
+    count = 0
+    while count < len(lines) and _is_text(lines[-1 - count]):
+        count += 1
+    noise, text = lines[: len(lines) - count], lines[len(lines) - count :]
+    if noise and count < LINES_BEHIND_NOISE:
+        return 0, []
+    return sum(len(line) + 1 for line in noise), text
+
+
+def _is_text(line: bytes) -> bool:
     try:
-        text = b"".join(lines).replace(b"\r", b"").replace(b"\t", b"").decode()
+        text = line.replace(b"\r", b"").replace(b"\t", b"").decode()
     except UnicodeDecodeError:
-        return []
-    return lines if text.isprintable() else []
+        return False
+    return text.isprintable()
 
 
 _SIGNS: Final[tuple[tuple[Mode, Callable[[bytes], int]], ...]] = (

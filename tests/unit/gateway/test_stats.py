@@ -36,7 +36,7 @@ def test_ports_and_devices_are_tables() -> None:
     assert pump.split() == "pump closed - - - 0 B 0 B 0 0 0 0 0".split()  # noqa: SIM905
     assert usb.startswith("usb/1  open    framed  115200  4.2 ms  1.2 MB  0 B")
     assert trouble == "pump: no such port: plug the device in"
-    assert (gap, counts) == ("", "Devices: 1 asleep")
+    assert (gap, counts) == ("", "MQTT-SN devices: 1 asleep")
     assert columns.split()[0] == "DEVICE"
     assert dev.split() == "dev usb/1 asleep 1 min ago 20.0 ms 1 512 B".split()  # noqa: SIM905
 

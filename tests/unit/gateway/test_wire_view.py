@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.gateway.wire_view import MODES, Seen, View, mqtt_sn, view_of
+from bridges.gateway.wire_view import (
+    DOUBT,
+    DOUBTFUL,
+    LONGEST_SHOWN,
+    MODES,
+    Seen,
+    View,
+    mqtt_sn,
+    view_of,
+)
 from bridges.mqttsn.codes import Flags
 from bridges.mqttsn.encode import encode
 from bridges.mqttsn.packets import Connect, Encapsulated, Pingreq, Publish
@@ -116,7 +125,18 @@ def test_auto_knows_frames_of_a_session_that_nobody_saw_begin() -> None:
 
 
 def test_until_it_is_clear_bytes_are_shown() -> None:
-    assert texts("auto", b"\xaa\xbb") == ["bytes aa bb"]
+    view = view_of("auto")
+    assert view.see(Way.FROM_DEVICE, b"\xaa", 0.0) == view.see(Way.FROM_DEVICE, b"\xbb", 0.1) == []
+    assert [each.text for each in view.tick(0.2)] == ["bytes aa bb"]
+    assert len(view.see(Way.FROM_DEVICE, b"\xaa" * LONGEST_SHOWN, 0.3)) == 1
+
+
+def test_bytes_that_stay_unclear_raise_a_question_once() -> None:
+    view = view_of("auto")
+    view.see(Way.FROM_DEVICE, b"\xaa\xbb", 0.0)
+    view.tick(1.0)
+    assert [each.text for each in view.tick(DOUBT)] == [DOUBTFUL]
+    assert view.tick(DOUBT + 1) == []
 
 
 def test_nothing_but_lines_is_text_after_a_while() -> None:

@@ -126,6 +126,31 @@ def test_nothing_but_lines_is_text_after_a_while() -> None:
     assert machine.receive(b"temp/1 2\n", 9.0) == [Reading("temp/1", b"2")]
 
 
+def test_readings_are_found_behind_the_noise_of_a_boot_loader() -> None:
+    machine = detector()
+    noise = bytes(Random(7).randbytes(400))
+    events = machine.receive(noise + b"\r\nready\r\nheap 100\r\ntemp/1 21.5\r\n", 0.5)
+    assert events == [
+        Recognised(Mode.TEXT),
+        LogLine("ready"),
+        Reading("heap", b"100"),
+        Reading("temp/1", b"21.5"),
+    ]
+
+
+def test_one_line_behind_noise_may_be_chance() -> None:
+    machine = detector()
+    assert machine.receive(b"\xff\x00\ntemp/1 21.5\r\n", 0.5) == []
+    assert machine.mode is None
+
+
+def test_nothing_but_lines_behind_noise_is_text_after_a_while() -> None:
+    machine = detector()
+    machine.receive(b"\xff\x00\n" + 3 * b"waiting\r\n", 0.5)
+    events, _ = run_until(machine, LINES_ONLY + 3)
+    assert events == [Recognised(Mode.TEXT), *3 * [LogLine("waiting")]]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_is_nothing_and_is_not_held(seed: int) -> None:
     machine, rng = detector(), Random(seed)
