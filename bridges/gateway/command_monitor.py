@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"heliograph serial monitor: {error}", file=sys.stderr)
         return 2
+    logging.getLogger("heliograph.serial").addHandler(logging.NullHandler())  # we say it ourselves
     try:
         return _run(options, settings)
     except OSError as error:

@@ -24,7 +24,7 @@ from serial.tools import list_ports
 
 BY_ID: Final = Path("/dev/serial/by-id")
 LONGEST_TEXT: Final = 512
-_USB: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::([^\s:/]+))?")
+_USB: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::([^\s:/\"\\]+))?")
 _PATTERN: Final = re.compile(r"[*?\[]")
 _FORMS: Final = (
     "auto, a device such as /dev/ttyUSB0, a pattern such as /dev/serial/by-id/usb-*, "
