@@ -86,7 +86,8 @@ enum { WANT_SLEEP = 1, WANT_WAKE = 2, WANT_BYE = 4 };
 static struct {
     const struct hg_config *config;
     const uint8_t *data;  /* of the message that is published */
-    uint32_t asked;       /* when the request was sent, or the gateway was last heard collecting */
+    uint32_t asked;       /* when the request was sent */
+    uint32_t heard;       /* when something came, or was asked for, while collecting */
     uint32_t said;        /* when something was last sent */
     uint16_t last_id;     /* message ids that were used */
     uint16_t request_id;
@@ -102,6 +103,7 @@ static struct {
     uint8_t request; /* the type that awaits its answer */
     uint8_t request_topic;
     uint8_t tries;
+    uint8_t pings; /* while awake: how often it was said, without anything that came */
     uint8_t step;  /* of the message: NOTHING, PUBLISH or PUBREL */
     uint8_t topic; /* of the message: number, size, flags */
     uint8_t size;
@@ -384,6 +386,11 @@ static bool is_connectionless(void) {
     return cli.step == PUBLISH && (cli.flags & QOS) == HG_QOS_NONE;
 }
 
+/* How long to wait for more before asking again: the gateway must not take us for lost meanwhile. */
+static uint32_t waking_wait(void) {
+    return cli.sleep < ANSWER_WAIT / 500 ? cli.sleep * (uint32_t)500 : ANSWER_WAIT;
+}
+
 /* The type of what is to be said next; NOTHING. */
 static uint8_t next_request(void) {
     if (is_connectionless()) {
@@ -407,7 +414,7 @@ static uint8_t next_request(void) {
     if (cli.wants & (WANT_BYE | WANT_SLEEP)) {
         return DISCONNECT;
     }
-    if (cli.wants & WANT_WAKE) {
+    if (cli.wants & WANT_WAKE && (!cli.pings || is_past(cli.heard, waking_wait()))) {
         return PINGREQ;
     }
     if (cli.state == HG_ACTIVE && cli.config->keep_alive && is_past(cli.said, (uint32_t)cli.config->keep_alive * 800)) {
@@ -514,6 +521,13 @@ static void end_message(enum hg_event event, uint8_t value) {
 static void await_answer(uint8_t type) {
     cli.request = type;
     cli.asked = hg_port_millis();
+    if (type == PINGREQ && cli.wants & WANT_WAKE) { /* other things may be said until it is answered */
+        cli.request = NOTHING;
+        cli.heard = cli.asked;
+        if (++cli.pings > ANSWER_TRIES + 1) {
+            lose();
+        }
+    }
     if (type != PUBLISH) {
         return;
     }
@@ -635,24 +649,20 @@ static void on_publish(const uint8_t *p, uint8_t size) {
         owe(PUBACK, topic_id, id, INVALID_TOPIC_ID);
         return;
     }
-    if (qos == HG_QOS_1) {
-        owe(PUBACK, topic_id, id, ACCEPTED);
-    }
-#if HG_QOS2
-    if (qos == HG_QOS_2) {
-        owe(PUBREC, 0, id, 0);
-        if (p[0] & DUP && id == cli.received_id) {
-            return; /* it was there before */
-        }
-        cli.received_id = id;
-    }
-#else
-    if (qos == HG_QOS_2) {
+    if (qos == HG_QOS_2 && !HG_QOS2) {
         owe(PUBACK, topic_id, id, NOT_SUPPORTED);
-        return;
+    } else if (qos == HG_QOS_2 && p[0] & DUP && id == cli.received_id) {
+        owe(PUBREC, 0, id, 0); /* it was there before */
+    } else if (!hg_on_message(number, p + 5, (uint8_t)(size - 5))) {
+        if (qos == HG_QOS_1 || qos == HG_QOS_2) {
+            owe(PUBACK, topic_id, id, CONGESTION);
+        }
+    } else if (qos == HG_QOS_1) {
+        owe(PUBACK, topic_id, id, ACCEPTED);
+    } else if (qos == HG_QOS_2) {
+        cli.received_id = id;
+        owe(PUBREC, 0, id, 0);
     }
-#endif
-    hg_on_message(number, p + 5, (uint8_t)(size - 5));
 }
 
 static void on_puback(const uint8_t *p) {
@@ -713,14 +723,12 @@ static void on_suback(const uint8_t *p) {
 }
 
 static void on_pingresp(void) {
-    if (!is_answered(PINGREQ)) {
+    if (is_answered(PINGREQ) || !(cli.wants & WANT_WAKE)) {
         return;
     }
-    if (cli.wants & WANT_WAKE) {
-        cli.wants &= (uint8_t)~WANT_WAKE;
-        cli.state = HG_ASLEEP;
-        hg_on_event(HG_COLLECTED, 0);
-    }
+    cli.wants &= (uint8_t)~WANT_WAKE;
+    cli.state = HG_ASLEEP;
+    hg_on_event(HG_COLLECTED, 0);
 }
 
 static void on_disconnect(void) {
@@ -772,9 +780,10 @@ static void on_packet(const uint8_t *p, uint8_t size) {
     if (size < least(type) || cli.state == HG_OFF) {
         return;
     }
-    if (cli.request == PINGREQ) {
-        cli.asked = hg_port_millis(); /* it is sending what had waited */
+    if (type != PINGRESP && cli.pings) {
+        cli.pings = 1; /* it is sending what had waited */
     }
+    cli.heard = hg_port_millis();
     switch (type) {
     case CONNACK: on_connack(p[0]); break;
 #if HG_WILL
@@ -1097,7 +1106,7 @@ void hg_sha256_end(struct hg_sha256 *sha) {
         byte = 0;
     } while ((sha->size & 63) != 56);
     for (uint8_t at = 0; at < 8; at++) { /* the size in bits; files have less than 2^29 bytes */
-        byte = at < 4 ? 0 : (uint8_t)(size << 3 >> (56 - 8 * at));
+        byte = (uint8_t)(at < 4 ? 0 : size << 3 >> (56 - 8 * at));
         hg_sha256_add(sha, &byte, 1);
     }
     for (uint8_t at = 0; at < 32; at++) {
@@ -1330,6 +1339,7 @@ void hg_sleep(uint16_t seconds) {
 void hg_wake(void) {
     if (cli.state == HG_ASLEEP) {
         cli.state = HG_AWAKE;
+        cli.pings = 0;
         cli.wants |= WANT_WAKE;
     }
 }
@@ -1349,5 +1359,5 @@ bool hg_is_idle(void) {
     }
 #endif
     return lnk.is_open && !lnk.pending && !lnk.owes_hello && !lnk.owes_ack && !lnk.frame_size && cli.owed == NOTHING
-        && cli.request == NOTHING && next_request() == NOTHING;
+        && cli.request == NOTHING && !(cli.wants & WANT_WAKE) && next_request() == NOTHING;
 }

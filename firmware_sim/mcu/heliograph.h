@@ -180,8 +180,9 @@ uint32_t hg_port_millis(void);
 
 /* ---- The application: called from within hg_poll. ---- */
 
-/* A message for the topic of that number; `data` is valid until this returns. */
-void hg_on_message(uint8_t topic, const uint8_t *data, uint8_t size);
+/* A message for the topic of that number; `data` is valid until this returns. False: not now; the gateway repeats it after some
+ * seconds (QoS 0 is lost). */
+bool hg_on_message(uint8_t topic, const uint8_t *data, uint8_t size);
 
 void hg_on_event(enum hg_event event, uint8_t value);
 

@@ -3,7 +3,7 @@
  * A device as there are many: publishes a reading now and then, obeys commands, sleeps if told to, and takes a new image.
  *
  *     plant/NAME/reading   "boots.number value", QoS 1; the value comes from a seeded pattern in place of an ADC
- *     plant/NAME/said      "up BOOTS", then an answer to each command; "gone" is the will
+ *     plant/NAME/said      "up BOOTS", then an answer to each command but led; "gone" is the will
  *     plant/NAME/do        commands: every MS, led 0, led 1, say0 TEXT to say2 TEXT, shout TEXT, sleep SECONDS, stay, reset
  *     plant/NAME/update    how far the image is: "10" to "100", then "done", "damaged", "refused" (see image.c)
  *     hg                   what is shouted: QoS -1
@@ -68,6 +68,7 @@ static struct {
     uint8_t said_flags;
     uint8_t said_size;
     uint8_t busy; /* the topic whose message is under way; NONE */
+    bool is_news; /* that it is up is to be said */
     bool is_read; /* a reading waits to be sent */
     bool wants_reset;
     bool wants_waking;
@@ -97,9 +98,6 @@ static uint16_t number_in(const char *text, uint8_t size) {
 }
 
 static void say(uint8_t to, const char *text, uint8_t size, uint8_t flags) {
-    if (app.said_to != NONE) {
-        return; /* what is said before is not out yet */
-    }
     app.said_size = size < TEXT ? size : TEXT;
     memcpy(app.said, text, app.said_size);
     app.said_to = to;
@@ -136,6 +134,11 @@ static void publish_reading(void) {
 static void publish_next(void) {
     if (app.busy != NONE) {
         return;
+    }
+    if (app.said_to == NONE && app.is_news) {
+        char text[8] = {'u', 'p', ' '};
+        app.is_news = false;
+        say(SAID, text, (uint8_t)(put_number(text + 3, app.boots) - text), HG_QOS_1);
     }
     if (app.said_to != NONE) {
         publish(app.said_to, app.said, app.said_size, app.said_flags);
@@ -211,7 +214,7 @@ static void obey(const char *text, uint8_t size) {
         app.every = number;
         app.due = hg_port_millis();
         break;
-    case LED: platform_led(number != 0); break;
+    case LED: platform_led(number != 0); return;
     case SLEEP: app.sleep = number; break;
     case STAY:
         app.sleep = 0;
@@ -223,10 +226,14 @@ static void obey(const char *text, uint8_t size) {
     say(SAID, text, size, HG_QOS_1);
 }
 
-void hg_on_message(uint8_t topic, const uint8_t *data, uint8_t size) {
+bool hg_on_message(uint8_t topic, const uint8_t *data, uint8_t size) {
+    if (topic == DO && app.said_to != NONE) {
+        return false; /* what is said before is not out yet */
+    }
     if (topic == DO) {
         obey((const char *)data, size);
     }
+    return true;
 }
 
 void hg_on_event(enum hg_event event, uint8_t value) {
@@ -236,9 +243,8 @@ void hg_on_event(enum hg_event event, uint8_t value) {
             app.said_to = NONE;
         }
         app.busy = NONE;
-    } else if (event == HG_UP && app.said_to == NONE) {
-        char text[8] = {'u', 'p', ' '};
-        say(SAID, text, (uint8_t)(put_number(text + 3, app.boots) - text), HG_QOS_1);
+    } else if (event == HG_UP) {
+        app.is_news = true;
     }
 }
 

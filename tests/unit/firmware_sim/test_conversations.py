@@ -1,0 +1,44 @@
+"""The conversations of every device, in virtual time: the client in C, compiled for this computer."""
+
+import pytest
+
+from firmware_sim.compiled import CompiledDevice
+from firmware_sim.faults import errors
+from firmware_sim.uart import LaneSettings
+from firmware_sim.worlds import VirtualWorld
+from tests.support.device_conversations import (
+    IMAGE_TALKS,
+    TALKS,
+    on_a_bad_wire_everything_comes_once,
+)
+from tests.support.device_site import Conversation, Site
+from tests.support.mcu import built
+
+SHELF = 4096
+
+
+def compiled(world: VirtualWorld, **arguments) -> Site:
+    device = CompiledDevice(built("host", "libhost.so"))
+    return Site(world, device, "host", SHELF, **arguments)
+
+
+def hold(site: Site, talk: Conversation) -> None:
+    """Go through a conversation, with a minute for each step."""
+    site.begin()
+    for step, condition in enumerate(talk(site)):
+        assert site.world.run(60, condition), f"step {step} does not come"
+
+
+@pytest.mark.parametrize("talk", TALKS + IMAGE_TALKS, ids=lambda talk: talk.__name__)
+def test_the_compiled_client(talk):
+    hold(compiled(VirtualWorld()), talk)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rate", [1 / 300, 1 / 100, 1 / 30])
+def test_the_compiled_client_on_bad_wires(rate, seed):
+    lane = LaneSettings(faults=errors(rate))
+    hold(
+        compiled(VirtualWorld(), lanes=(lane, lane), seed=seed),
+        on_a_bad_wire_everything_comes_once,
+    )
