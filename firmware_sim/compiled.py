@@ -63,7 +63,7 @@ def _millis(now: float) -> int:
 def _load(path: Path) -> ctypes.CDLL:
     """A library that is loaded twice from the same file would be one."""
     with tempfile.TemporaryDirectory() as folder:
-        library = ctypes.CDLL(shutil.copy(path, Path(folder, "device.so")))
+        library = ctypes.CDLL(str(shutil.copy(path, Path(folder, "device.so"))))
     library.host_begin.argtypes = (ctypes.c_uint16, ctypes.c_uint32)
     library.host_begin.restype = None
     library.host_poll.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32)

@@ -1,5 +1,5 @@
-"""A microcontroller in QEMU, with its UART in our hand: `Emulator` runs it, `EmulatedEnd` puts it at
-the end of a virtual wire.
+"""A microcontroller in QEMU, with its UART in our hand: `Emulator` runs it, `EmulatedEnd` puts it
+at the end of a virtual wire.
 
 Rule kept here: no emulator outlives us. QEMU runs under a shell that waits on a pipe of ours; when
 the pipe closes, because we are done or dead, it kills QEMU. QEMU does not pace its UART: a wire
@@ -8,7 +8,9 @@ the pipe closes, because we are done or dead, it kills QEMU. QEMU does not pace 
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_SUPERVISE: Final = '"$@" </dev/null & read -r line; kill -9 $!; wait $!'
+_SUPERVISE: Final = (
+    'exec 9<&0; "$@" </dev/null 9<&- & qemu=$!; '
+    "(read -r line <&9; kill -9 $qemu) & wait $qemu; kill $!"
+)
+_ABOVE_THE_SHELL: Final = 10  # file descriptors that a shell does not use itself
 _PATIENCE: Final = 20.0  # seconds for QEMU to start or to answer
 _MOST: Final = 65_536  # bytes of one read
 
@@ -54,6 +60,15 @@ class Emulator:
             self._process.ask("system_reset")
         else:
             self._begin_again()
+
+    def quit(self) -> None:
+        """Take its power away; `close` is still needed."""
+        self._process.ask("quit")
+
+    @property
+    def pid(self) -> int:
+        """Of the process that ends when the emulator is gone."""
+        return self._process.pid
 
     def memory(self, address: int, size: int) -> bytes:
         """What is in its memory, by the emulator's physical address."""
@@ -123,7 +138,7 @@ class _Process:
         self._control, control = socket.socketpair()
         qemu = [command, *part.arguments, str(image), *arguments]
         with uart, control:
-            self._supervisor = self._start(qemu, uart.fileno(), control.fileno())
+            self._supervisor = self._start(qemu, _moved(uart), _moved(control))
         self.uart.setblocking(False)
         self._control.settimeout(_PATIENCE)
         self._answers = self._control.makefile("rb")
@@ -134,6 +149,11 @@ class _Process:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """See Emulator."""
+        return self._supervisor.pid
 
     def ask(self, what: str, **arguments: Any) -> None:
         """Have a command of QMP done."""
@@ -165,24 +185,31 @@ class _Process:
             open_one.close()
 
     def _start(self, qemu: list[str], uart: int, control: int) -> subprocess.Popen[bytes]:
+        """Its ends of the sockets are closed here."""
         qemu += ["-S", "-display", "none", "-monitor", "none"]
         for name, number in (("uart", uart), ("control", control)):
             qemu += ["-chardev", f"socket,id={name},fd={number}"]
         qemu += ["-serial", "chardev:uart", "-mon", "chardev=control,mode=control"]
-        return subprocess.Popen(  # noqa: S603 - no shell reads the arguments
-            ["/bin/sh", "-c", _SUPERVISE, "sh", *qemu],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            pass_fds=(uart, control),
-            start_new_session=True,  # Ctrl-C is for us
-        )
+        try:
+            return subprocess.Popen(  # noqa: S603 - no shell reads the arguments
+                ["/bin/sh", "-c", _SUPERVISE, "sh", *qemu],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+                pass_fds=(uart, control),
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        finally:
+            os.close(uart)
+            os.close(control)
 
     def _next_answer(self) -> dict[str, Any]:
         try:
             line = self._answers.readline()
-        except OSError as error:
+        except TimeoutError as error:
             raise EmulatorError("the emulator does not answer") from error
+        except OSError as error:
+            raise self._ended() from error
         if not line:
             raise self._ended()
         answer: dict[str, Any] = json.loads(line)
@@ -190,6 +217,10 @@ class _Process:
 
     def _ended(self) -> EmulatorError:
         return EmulatorError(f"the emulator has ended: {self.last_words() or 'it said nothing'}")
+
+
+def _moved(end: socket.socket) -> int:
+    return fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _ABOVE_THE_SHELL)
 
 
 class EmulatedEnd:

@@ -6,9 +6,9 @@ by a controller that stands still.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from struct import Struct
-from struct import error as StructError
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _parse(path: Path, data: bytes) -> tuple[int, list[_Segment]]:
         header = _HEADER.unpack_from(data)
         machine, offset, size, count = header[2], header[5], header[9], header[10]
         found = [_SEGMENT.unpack_from(data, offset + at * size) for at in range(count)]
-    except StructError as error:
+    except struct.error as error:
         raise ImageError(path, "is a damaged ELF file: it ends too early") from error
     segments = [_Segment(s[2], s[3], s[4], s[5]) for s in found if s[0] == _LOAD]
     if not segments:

@@ -206,3 +206,28 @@ IMAGE_TALKS: list[Conversation] = [
     an_image_goes_on_after_cuts_and_a_reset,
     a_wrong_image_is_refused,
 ]
+
+
+# -- everything at once
+
+
+def after_a_storm_nothing_is_lost_that_was_promised(site: Site) -> Talk:
+    """Cuts, gateways that die, resets, sleep, on a bad wire; then calm, in which all must come."""
+    yield lambda: bool(site.ups())
+    site.tell("every 200")
+    told = []
+    for number in range(12):
+        until = site.world.now + site.rng.random() * 4
+        yield lambda until=until: site.world.now >= until
+        site.rng.choice((site.unplug, site.restart_gateway, site.reset_device, lambda: None))()
+        site.replug()
+        told.append(f"n{number}")
+        site.tell(f"say2 n{number}", 1 + number % 2)
+        if number % 4 == 2:
+            site.tell(site.rng.choice(("sleep 1", "stay")))
+    site.tell("stay")
+    yield lambda: site.unanswered() == 0
+    count = len(site.messages("reading"))
+    yield lambda: len(site.messages("reading")) > count + 5
+    site.tell("say2 over")
+    yield lambda: "over" in site.said()

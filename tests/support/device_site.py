@@ -233,7 +233,10 @@ class Site:
         assert self.host.file is not None
         return self.host.file.outcome
 
+    def _changed(self) -> None:
+        self.changed()
+
     def _gateway(self) -> GatewayEnd:
         end = GatewayEnd(self.broker, self.notebook, Random(self.rng.random()))
-        end.changed = lambda: self.changed()
+        end.changed = self._changed
         return end

@@ -1,4 +1,6 @@
-"""The conversations of every device, in virtual time: the client in C, compiled for this computer."""
+"""The conversations of every device, in virtual time: the model, and the client in C compiled for
+this computer.
+"""
 
 import pytest
 
@@ -9,10 +11,12 @@ from firmware_sim.worlds import VirtualWorld
 from tests.support.device_conversations import (
     IMAGE_TALKS,
     TALKS,
+    after_a_storm_nothing_is_lost_that_was_promised,
     on_a_bad_wire_everything_comes_once,
 )
 from tests.support.device_site import Conversation, Site
 from tests.support.mcu import built
+from tests.support.model_device import ModelDevice
 
 SHELF = 4096
 
@@ -22,11 +26,20 @@ def compiled(world: VirtualWorld, **arguments) -> Site:
     return Site(world, device, "host", SHELF, **arguments)
 
 
+def model(world: VirtualWorld, **arguments) -> Site:
+    return Site(world, ModelDevice("model"), "model", **arguments)
+
+
 def hold(site: Site, talk: Conversation) -> None:
     """Go through a conversation, with a minute for each step."""
     site.begin()
     for step, condition in enumerate(talk(site)):
         assert site.world.run(60, condition), f"step {step} does not come"
+
+
+@pytest.mark.parametrize("talk", TALKS, ids=lambda talk: talk.__name__)
+def test_the_model(talk):
+    hold(model(VirtualWorld()), talk)
 
 
 @pytest.mark.parametrize("talk", TALKS + IMAGE_TALKS, ids=lambda talk: talk.__name__)
@@ -36,9 +49,15 @@ def test_the_compiled_client(talk):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rate", [1 / 300, 1 / 100, 1 / 30])
-def test_the_compiled_client_on_bad_wires(rate, seed):
+@pytest.mark.parametrize("device", [model, compiled])
+def test_on_bad_wires(device, rate, seed):
     lane = LaneSettings(faults=errors(rate))
-    hold(
-        compiled(VirtualWorld(), lanes=(lane, lane), seed=seed),
-        on_a_bad_wire_everything_comes_once,
-    )
+    site = device(VirtualWorld(), lanes=(lane, lane), seed=seed)
+    hold(site, on_a_bad_wire_everything_comes_once)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_compiled_client_in_storms(seed):
+    lane = LaneSettings(faults=errors((0, 1 / 300, 1 / 60)[seed % 3]))
+    site = compiled(VirtualWorld(), lanes=(lane, lane), seed=seed)
+    hold(site, after_a_storm_nothing_is_lost_that_was_promised)
