@@ -30,6 +30,18 @@ class CompiledDevice:
         """Whether the firmware has switched the LED on."""
         return bool(self._library.host_led())
 
+    def ask_time(self) -> None:
+        """Have the client ask the gateway for the time."""
+        self._library.host_ask_time()
+
+    def time(self) -> float:
+        """What the client takes for the time, in seconds since 1970; 0.0: not known."""
+        return float(self._library.host_time()) / 1000
+
+    def log(self, text: bytes) -> bool:
+        """Have the client send a line to the gateway's log; False: no room."""
+        return bool(self._library.host_log(text, len(text)))
+
     def plugged(self, now: float) -> None:
         """See End."""
         self.boots += 1
@@ -71,4 +83,7 @@ def _load(path: Path) -> ctypes.CDLL:
     library.host_take.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
     library.host_take.restype = ctypes.c_size_t
     library.host_led.restype = ctypes.c_bool
+    library.host_time.restype = ctypes.c_uint64
+    library.host_log.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+    library.host_log.restype = ctypes.c_bool
     return library

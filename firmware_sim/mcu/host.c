@@ -52,6 +52,9 @@ void host_begin(uint16_t boots, uint32_t millis);
 bool host_poll(const uint8_t *data, size_t size, uint32_t millis);
 size_t host_take(uint8_t *to, size_t room);
 bool host_led(void);
+void host_ask_time(void);
+uint64_t host_time(void);
+bool host_log(const char *text, size_t size);
 
 void host_begin(uint16_t boots, uint32_t millis) {
     now = millis;
@@ -83,6 +86,18 @@ size_t host_take(uint8_t *to, size_t room) {
 
 bool host_led(void) {
     return led;
+}
+
+void host_ask_time(void) {
+    hg_ask_time();
+}
+
+uint64_t host_time(void) {
+    return hg_time();
+}
+
+bool host_log(const char *text, size_t size) {
+    return hg_log(text, (uint8_t)size);
 }
 
 #else

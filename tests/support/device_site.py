@@ -16,6 +16,7 @@ from bridges.mqttsn.gateway import Gateway
 from bridges.mqttsn.notebook import MemoryNotebook
 from bridges.mqttsn.policy import Policy
 from bridges.mqttsn.ports import Identity, Message
+from bridges.serial import times
 from bridges.serial.events import Event, Received
 from bridges.serial.files import FileSender, Outcome
 from bridges.serial.frames import Capability, Channel
@@ -28,6 +29,7 @@ Condition = Callable[[], bool]
 Conversation = Callable[["Site"], Generator[Condition]]
 
 WIRE = LaneSettings()
+EPOCH = 1_893_456_000.0  # seconds since 1970 at the world's 0
 
 
 class Image:
@@ -97,6 +99,10 @@ class GatewayEnd:
             self.file.receive(payload)
         elif channel == Channel.LOG:
             self.log.append(payload)
+        elif channel == Channel.TIME:
+            told = times.answer(payload, EPOCH + self._now)
+            assert told is not None
+            self.link.send_once(Channel.TIME, told, self._now)
 
     def _pump(self) -> None:
         is_more = True

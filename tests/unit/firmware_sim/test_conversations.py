@@ -14,7 +14,7 @@ from tests.support.device_conversations import (
     after_a_storm_nothing_is_lost_that_was_promised,
     on_a_bad_wire_everything_comes_once,
 )
-from tests.support.device_site import Conversation, Site
+from tests.support.device_site import EPOCH, Conversation, Site
 from tests.support.mcu import built
 from tests.support.model_device import ModelDevice
 
@@ -61,3 +61,38 @@ def test_the_compiled_client_in_storms(seed):
     lane = LaneSettings(faults=errors((0, 1 / 300, 1 / 60)[seed % 3]))
     site = compiled(VirtualWorld(), lanes=(lane, lane), seed=seed)
     hold(site, after_a_storm_nothing_is_lost_that_was_promised)
+
+
+def test_the_compiled_client_asks_for_the_time():
+    site, device = ready()
+    assert device.time() == 0.0
+    device.ask_time()
+    assert site.world.run(10, lambda: device.time() > 0)
+    for _ in range(3):
+        site.world.run(50)
+        assert device.time() == pytest.approx(EPOCH + site.world.now, abs=0.05)
+
+
+def test_the_compiled_client_sends_lines_of_log():
+    site, device = ready()
+    assert site.world.run(1, lambda: device.log(b"something happened"))
+    assert site.world.run(1, lambda: site.host.log == [b"something happened"])
+    assert not device.log(bytes(49))
+
+
+def test_the_compiled_client_switches_its_led():
+    site, device = ready()
+    site.tell("led 1")
+    assert site.world.run(1, lambda: device.is_led_on)
+    site.tell("led 0")
+    assert site.world.run(1, lambda: not device.is_led_on)
+
+
+def ready() -> tuple[Site, CompiledDevice]:
+    """A site whose device is up."""
+    site = compiled(VirtualWorld())
+    site.begin()
+    assert site.world.run(10, lambda: bool(site.ups()))
+    device = site.line.device
+    assert isinstance(device, CompiledDevice)
+    return site, device
