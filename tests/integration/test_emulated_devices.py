@@ -14,7 +14,6 @@ import re
 import subprocess
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +35,7 @@ from tests.support.port_end import PortEnd, press_dtr
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 PATIENCE = 30  # seconds for each step of a conversation
 DEVICES = {"avr": ("atmega328p", 512), "lm3s": ("lm3s6965", 32_768)}  # name: part, its shelf
