@@ -1,0 +1,56 @@
+"""An emulated controller behind a serial port of this computer, as if it were plugged in.
+
+gateway <-> pty <-> wire with a baud rate <-> QEMU
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from firmware_sim.emulator import EmulatedEnd, Emulator
+from firmware_sim.pty import PtyWire
+from firmware_sim.uart import LaneSettings, VirtualUart
+from firmware_sim.worlds import RealWorld
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from firmware_sim.faults import Faults
+    from firmware_sim.images import Part
+
+_NONE: Final = LaneSettings().faults
+
+
+@asynccontextmanager
+async def emulated_port(
+    image: Path,
+    part: Part,
+    path: Path,
+    *,
+    baud: int = 115_200,
+    faults: Faults = _NONE,
+    seed: int = 1,
+) -> AsyncIterator[PtyWire]:
+    """A port at `path` with the firmware behind it, running.
+
+    The wire it gives has `reset`, `unplug` and `replug`. Raises ImageError and EmulatorError.
+    """
+    world = RealWorld(asyncio.get_running_loop())
+    rng = Random(seed)  # noqa: S311 - a simulation repeats
+    lane = LaneSettings(baud=baud, faults=faults)
+    with Emulator(image, part) as emulator:
+        end = EmulatedEnd(emulator, world.loop)
+        uart = VirtualUart(lane, lane, rng)
+        wire = PtyWire(world, path, end, uart, rng=rng, reset=lambda _now: end)
+        end.wake = wire.wake
+        try:
+            wire.plug()
+            yield wire
+        finally:
+            wire.close()
+            world.close()
+            end.close()

@@ -1,0 +1,150 @@
+"""The conversations of every device with real firmware: the C client in emulated microcontrollers,
+on a paced wire, in real time.
+
+With HIL_DEVICE=/dev/ttyUSB0 in the environment (`make hil`) the same is talked through over a real
+port, with the firmware of `firmware_sim/mcu` in a real controller; HIL_NAME is the one it was built
+with, `avr` if nothing is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import serial
+
+from firmware_sim.emulator import EmulatedEnd, Emulator
+from firmware_sim.faults import errors
+from firmware_sim.images import PARTS, check_image
+from firmware_sim.uart import LaneSettings
+from firmware_sim.worlds import RealWorld
+from tests.support.device_conversations import (
+    IMAGE_TALKS,
+    TALKS,
+    on_a_bad_wire_everything_comes_once,
+)
+from tests.support.device_site import Condition, Conversation, Site
+from tests.support.mcu import built
+from tests.support.port_end import PortEnd, press_dtr
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+PATIENCE = 30  # seconds for each step of a conversation
+DEVICES = {"avr": ("atmega328p", 512), "lm3s": ("lm3s6965", 32_768)}  # name: part, its shelf
+SMALL = ("atmega328p", 0)
+OPEN = LaneSettings(baud=0)  # the real one is slow enough
+BAD = LaneSettings(faults=errors(1 / 200))
+
+
+async def hold(site: Site, talk: Conversation, end: EmulatedEnd | PortEnd) -> None:
+    """Go through a conversation."""
+    changed = asyncio.Event()
+    site.changed = changed.set
+    if not site.ups():
+        site.begin()
+    for step, condition in enumerate(talk(site)):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            pytest.fail(f"step {step} does not come; {end.failure or 'the device runs'}")
+
+
+async def emulate(name: str, *talks: Conversation, **arguments: Any) -> bytes:
+    """A controller in QEMU, at the end of a wire; its RAM after that."""
+    part, shelf = DEVICES.get(name, SMALL)
+    loop = asyncio.get_running_loop()
+    world = RealWorld(loop)
+    with Emulator(built(name, f"{name}.elf"), PARTS[part]) as emulator:
+        end = EmulatedEnd(emulator, loop)
+        site = Site(world, end, name, shelf, min(shelf, 4000), **arguments)
+        end.wake = site.wake
+        try:
+            for talk in talks:
+                await hold(site, talk, end)
+            return emulator.memory(PARTS[part].ram_at, PARTS[part].ram)
+        finally:
+            world.close()
+            end.close()
+
+
+async def talk_to_hardware(talk: Conversation) -> None:
+    """A controller at a real port."""
+    world = RealWorld(asyncio.get_running_loop())
+    with serial.Serial(os.environ["HIL_DEVICE"], 115_200, timeout=0) as port:
+        end = PortEnd(port.fileno(), port.fileno(), lambda: press_dtr(port))
+        name = os.environ.get("HIL_NAME", "avr")
+        site = Site(world, end, name, DEVICES.get(name, SMALL)[1], 500, lanes=(OPEN, OPEN))
+        end.wake = site.wake
+        try:
+            await hold(site, talk, end)
+        finally:
+            world.close()
+            end.close()
+
+
+HOLDERS = {name: partial(emulate, name) for name in DEVICES}
+if "HIL_DEVICE" in os.environ:
+    HOLDERS = {"hil": talk_to_hardware}
+
+
+@pytest.mark.parametrize("talk", TALKS + IMAGE_TALKS, ids=lambda talk: talk.__name__)
+@pytest.mark.parametrize("name", HOLDERS)
+async def test_a_controller(name, talk):
+    await HOLDERS[name](talk)
+
+
+async def test_the_sketch_for_arduino_publishes_readings():
+    world = RealWorld(asyncio.get_running_loop())
+    with running(built("examples", "Reading")) as (source, sink):
+        end = PortEnd(source, sink)
+        site = Site(world, end, "uno")
+        end.wake = site.wake
+        try:
+            await hold(site, a_reading_comes, end)
+        finally:
+            world.close()
+            end.close()
+
+
+@contextmanager
+def running(command: Path) -> Generator[tuple[int, int]]:
+    """A process; the descriptors of its output and its input."""
+    with subprocess.Popen([command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.fileno(), process.stdin.fileno()
+        finally:
+            process.kill()
+
+
+def a_reading_comes(site: Site) -> Generator[Condition]:
+    yield lambda: bool(site.messages("reading"))
+    assert 0 <= int(site.messages("reading")[0].payload) <= 1023
+    site.broker.publish("plant/uno/led", b"1", 1)
+    site.wake()
+    assert site.unanswered() == 1
+    yield lambda: site.unanswered() == 0
+
+
+async def test_publish_and_subscribe_with_sleep_need_512_bytes_of_ram_with_the_stack():
+    ram = await emulate("small", TALKS[2], TALKS[4])
+    untouched = max(len(run) for run in re.findall(rb"\xa5+", ram))
+    assert len(ram) - untouched <= 512
+    assert check_image(built("small", "small.elf"), PARTS["atmega328p"]).flash <= 8192
+
+
+@pytest.mark.parametrize("name", DEVICES)
+async def test_a_controller_on_a_bad_wire(name):
+    await emulate(name, on_a_bad_wire_everything_comes_once, lanes=(BAD, BAD))

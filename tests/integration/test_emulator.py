@@ -1,0 +1,106 @@
+"""The emulator itself: it begins, is reset, ends, and never outlives us."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firmware_sim.emulator import Emulator, EmulatorError
+from firmware_sim.images import PARTS, ImageError
+from tests.support.mcu import built
+
+PATIENCE = 30  # seconds
+HELLO = b"\0\x01\x03\x10\x01"  # how one begins on the wire
+PARTS_AND_FILES = [("atmega328p", "avr"), ("lm3s6965", "lm3s")]
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from firmware_sim.emulator import Emulator
+from firmware_sim.images import PARTS
+emulator = Emulator(Path(sys.argv[1]), PARTS["lm3s6965"])
+emulator.run()
+print(emulator.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def heard(emulator, size):
+    """The next bytes of its UART."""
+    data = b""
+    while len(data) < size:
+        assert select.select([emulator], [], [], PATIENCE)[0], "it says nothing"
+        new = emulator.read()
+        assert new is not None, emulator.last_words()
+        data += new
+    return data
+
+
+@pytest.mark.parametrize(("part", "name"), PARTS_AND_FILES)
+def test_it_stands_still_until_it_runs_and_begins_anew_when_it_is_reset(part, name):
+    with Emulator(built(name, f"{name}.elf"), PARTS[part]) as emulator:
+        assert emulator.read() == b""
+        emulator.run()
+        first = heard(emulator, 16)
+        emulator.reset()
+        emulator.read()
+        second = heard(emulator, 16)
+    assert first.startswith(HELLO)
+    assert HELLO in second
+    assert first[5:9] != second[second.index(HELLO) + 5 :][:4]  # another nonce: RAM was kept
+
+
+def test_it_does_not_outlive_its_owner():
+    image = built("lm3s", "lm3s.elf")
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, image], stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        supervisor = os.pidfd_open(int(owner.stdout.readline()))
+        owner.send_signal(signal.SIGKILL)
+        try:
+            assert select.select([supervisor], [], [], PATIENCE)[0], "the emulator lives"
+        finally:
+            os.close(supervisor)
+
+
+def test_one_that_ends_says_why(tmp_path):
+    with Emulator(built("lm3s", "lm3s.elf"), PARTS["lm3s6965"]) as emulator:
+        emulator.quit()
+        with pytest.raises(EmulatorError, match="the emulator has ended"):
+            emulator.run()
+        assert emulator.read() is None
+
+
+def test_a_missing_emulator_names_its_package(monkeypatch):
+    image = built("avr", "avr.elf")
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    with pytest.raises(
+        EmulatorError, match=r"qemu-system-avr is missing.*install .*qemu-system-misc"
+    ):
+        Emulator(image, PARTS["atmega328p"])
+
+
+def test_an_image_for_another_part_does_not_start():
+    with pytest.raises(ImageError, match="is made for AVR"):
+        Emulator(built("avr", "avr.elf"), PARTS["lm3s6965"])
+
+
+def test_a_missing_compiler_names_its_package():
+    folder = Path(__file__).parents[2] / "firmware_sim" / "mcu"
+    made = subprocess.run(
+        ["make", "-C", folder, "-B", "avr", "AVR=no-such-gcc"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode != 0
+    assert "no-such-gcc is missing; install it with: sudo apt-get install" in made.stderr
