@@ -27,18 +27,25 @@ from firmware_sim.worlds import RealWorld
 from tests.support.device_conversations import (
     IMAGE_TALKS,
     TALKS,
+    Talk,
     on_a_bad_wire_everything_comes_once,
 )
-from tests.support.device_site import Condition, Conversation, Site
+from tests.support.device_site import Conversation, Site
 from tests.support.mcu import built
 from tests.support.port_end import PortEnd, press_dtr
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+from struct import pack
 
 PATIENCE = 30  # seconds for each step of a conversation
-DEVICES = {"avr": ("atmega328p", 512), "lm3s": ("lm3s6965", 32_768)}  # name: part, its shelf
+DEVICES = {"avr": ("atmega328p", 512), "lm3s": ("lm3s6965", 28_672)}  # name: part, its shelf
+RESETS_ITSELF = (  # the mark; at 256 bytes stack and entry; the code writes to AIRCR
+    b"HGFW".ljust(256, b"\0")
+    + pack("<II", 0x2000_8000, 0x2000_8141).ljust(64, b"\0")
+    + pack("<4H2I", 0x4801, 0x4902, 0x6001, 0xE7FE, 0xE000_ED0C, 0x05FA_0004)
+)
 SMALL = ("atmega328p", 0)
 OPEN = LaneSettings(baud=0)  # the real one is slow enough
 BAD = LaneSettings(faults=errors(1 / 200))
@@ -104,6 +111,34 @@ async def test_a_controller(name, talk):
     await HOLDERS[name](talk)
 
 
+def it_runs_the_new_image(site: Site) -> Talk:
+    yield lambda: bool(site.ups())
+    site.offer(built("lm3s", "lm3s-2.bin").read_bytes())
+    yield lambda: site.progress()[-1:] == ["done"]
+    for starts in range(2, 7):
+        site.tell("reset")
+        yield lambda starts=starts: len(site.ups()) == starts
+        assert site.host.link.peer is not None
+        assert site.host.link.peer.firmware == "2.0"
+    site.tell("say2 all is well")
+    yield lambda: site.has_said("all is well")
+
+
+def it_gives_up_an_image_that_never_comes_up(site: Site) -> Talk:
+    yield lambda: bool(site.ups())
+    site.offer(RESETS_ITSELF)
+    yield lambda: site.progress()[-1:] == ["done"]
+    site.tell("reset")
+    yield lambda: len(site.ups()) == 2
+    assert site.host.link.peer is not None
+    assert site.host.link.peer.firmware == "1.0"
+
+
+@pytest.mark.parametrize("talk", [it_runs_the_new_image, it_gives_up_an_image_that_never_comes_up])
+async def test_a_controller_with_a_new_image(talk):
+    await emulate("lm3s", talk)
+
+
 async def test_the_sketch_for_arduino_publishes_readings():
     world = RealWorld(asyncio.get_running_loop())
     with running(built("examples", "Reading")) as (source, sink):
@@ -129,7 +164,7 @@ def running(command: Path) -> Generator[tuple[int, int]]:
             process.kill()
 
 
-def a_reading_comes(site: Site) -> Generator[Condition]:
+def a_reading_comes(site: Site) -> Talk:
     yield lambda: bool(site.messages("reading"))
     assert 0 <= int(site.messages("reading")[0].payload) <= 1023
     site.broker.publish("plant/uno/led", b"1", 1)

@@ -244,6 +244,9 @@ void hg_on_event(enum hg_event event, uint8_t value) {
         }
         app.busy = NONE;
     } else if (event == HG_UP) {
+#if HG_FILES
+        image_works();
+#endif
         app.is_news = true;
     }
 }

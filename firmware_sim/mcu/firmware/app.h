@@ -27,4 +27,11 @@ void platform_reset(void);
 #define KEPT
 #endif
 
+/* The place for an image: memory of its own, if the linker script has some. */
+#ifdef __arm__
+#define SHELVED __attribute__((section(".shelf")))
+#else
+#define SHELVED KEPT
+#endif
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app.h"
+#include "image.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 #define UART_DATA REGISTER(0x4000C000)
@@ -26,6 +27,7 @@
 #define SYSTICK_RELOAD REGISTER(0xE000E014)
 #define SYSTICK_VALUE REGISTER(0xE000E018)
 #define ENABLE_0 REGISTER(0xE000E100)
+#define VECTORS_AT REGISTER(0xE000ED08)
 #define RESET_CONTROL REGISTER(0xE000ED0C)
 
 enum { EMPTY = 1 << 4, FULL = 1 << 5, RING = 256 };
@@ -92,9 +94,26 @@ static void set_up(void) {
     SYSTICK_CONTROL = 7;
 }
 
+#ifndef RUNS_IN_SHELF
+typedef void (*program)(void);
+
+/* Leave for the new image, whose vectors are 256 bytes behind its beginning. */
+static void start_image(void) {
+    const uint8_t *image = image_to_start();
+    if (image) {
+        uint32_t vectors = (uint32_t)(uintptr_t)image + 256;
+        VECTORS_AT = vectors;
+        ((program)REGISTER(vectors + 4))(); /* the stack begins at the same place */
+    }
+}
+#endif
+
 extern uint32_t data_from[], data_begin[], data_end[], bss_begin[], bss_end[], stack_top[];
 
 static void on_reset(void) {
+#ifndef RUNS_IN_SHELF
+    start_image();
+#endif
     memcpy(data_begin, data_from, (uintptr_t)data_end - (uintptr_t)data_begin);
     memset(bss_begin, 0, (uintptr_t)bss_end - (uintptr_t)bss_begin);
     if (boots_mark != 0xB007B007) {

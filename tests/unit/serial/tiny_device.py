@@ -133,7 +133,11 @@ class TinyDevice:
     def on_hello(self, hello: bytes) -> None:
         is_open = hello[1] & 1
         mine, yours = int.from_bytes(hello[2:4], "big"), int.from_bytes(hello[4:6], "big")
-        if not hello[0] or not mine or mine == self.nonce:
+        if not hello[0] or not mine:
+            return
+        if mine == self.nonce:
+            if not self.open:
+                self.nonce = self.nonce * 25173 % 65521 + 1
             return
         if mine != self.peer or (self.open and yours != self.nonce):
             self.peer = mine
