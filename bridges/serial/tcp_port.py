@@ -8,15 +8,20 @@ import contextlib
 import fcntl
 import socket
 import termios
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from bridges.serial.port_names import Kind, PortError
+from bridges.serial.port_names import PortError
 from bridges.serial.port_settings import PortInfo
+from bridges.serial.port_spec import Kind
+from bridges.serial.rfc2217 import ComPort
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridges.serial.port import PortUser
-    from bridges.serial.port_names import Found, PortSpec
+    from bridges.serial.port_names import Found
     from bridges.serial.port_settings import LineErrors, PortSettings
+    from bridges.serial.port_spec import PortSpec
 
 HIGH_WATER: Final = 4096  # bytes in our buffer from which on a port is stuck
 # Seconds of silence before the other computer is asked whether it is there, between, and how often
@@ -26,7 +31,17 @@ _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT"
 class Codec(Protocol):
     """What is on the socket beside the bytes of the wire. Each verb returns what is to be sent."""
 
-    errors: LineErrors | None
+    @property
+    def is_ready(self) -> bool:
+        """Whether the two ends have agreed."""
+
+    @property
+    def refusal(self) -> str:
+        """Why they never will; or empty."""
+
+    @property
+    def errors(self) -> LineErrors | None:
+        """What was reported of the wire."""
 
     def begin(self) -> bytes: ...
     def receive(self, data: bytes) -> tuple[bytes, bytes]: ...
@@ -38,6 +53,8 @@ class Codec(Protocol):
 class Transparent:
     """Nothing but the bytes of the wire."""
 
+    is_ready = True
+    refusal = ""
     errors: LineErrors | None = None
 
     def begin(self) -> bytes:
@@ -71,8 +88,10 @@ class TcpPort(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._user: PortUser | None = None
+        self._ready: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[str] = loop.create_future()
         self._is_held = False
+        self._early = b""  # what came before `start`
 
     @property
     def waiting(self) -> int:
@@ -85,13 +104,22 @@ class TcpPort(asyncio.Protocol):
             fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, queued)
         return self._transport.get_write_buffer_size() + queued[0]
 
+    @property
+    def is_agreed(self) -> bool:
+        """Whether the two ends have agreed."""
+        return self._codec.is_ready and self._transport is not None
+
+    async def agree(self) -> None:
+        """Wait until the two ends have agreed. Raises PortError."""
+        await self._ready
+
     def start(self, user: PortUser) -> None:
         """Read from now on."""
         self._user = user
         if self._lost.done():
             self._loop.call_soon(self._tell_gone)
         elif self._transport is not None:
-            self._send(self._codec.begin())
+            self._loop.call_soon(self._tell_early)
             self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
@@ -129,18 +157,24 @@ class TcpPort(asyncio.Protocol):
     # -- what asyncio calls -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Nothing is read before `start`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=0)
+        """Come to an agreement; then nothing is read before `start`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=0)
         _keep_alive(transport.get_extra_info("socket"))
+        self._send(self._codec.begin())
+        self._judge()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
         payload, answer = self._codec.receive(data)
         self._send(answer)
-        if payload and self._user is not None:
+        if not self._ready.done():
+            self._judge()
+        elif self._user is None and self._transport is not None:
+            self._early += payload
+            self._transport.pause_reading()  # uvloop reads at once, whatever was said before
+        elif payload and self._user is not None:
+            payload, self._early = self._early + payload, b""
             self._user.on_bytes(payload)
 
     def pause_writing(self) -> None:
@@ -156,12 +190,28 @@ class TcpPort(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other computer hung up, or we did."""
         self._transport = None
-        self._lost.set_result(f"the connection broke: {exc}" if exc else "the other end hung up")
+        why = f"the connection broke: {exc}" if exc else "the other end hung up"
+        self._lost.set_result(why)
+        if not self._ready.done():
+            self._ready.set_exception(PortError(f"{self.info.path}: {why}"))
         self._tell_gone()
+
+    def _judge(self) -> None:
+        """Look whether the two ends have agreed."""
+        if self._codec.refusal:
+            self._ready.set_exception(PortError(f"{self.info.path}: {self._codec.refusal}"))
+        elif self._codec.is_ready and self._transport is not None:
+            self._ready.set_result(None)
+            self._transport.pause_reading()
 
     def _send(self, data: bytes) -> None:
         if data and self._transport is not None:
             self._transport.write(data)
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early, b""
+        if early and self._user is not None:
+            self._user.on_bytes(early)
 
     def _tell_gone(self) -> None:
         if self._user is not None:
@@ -182,11 +232,19 @@ async def open_tcp(
     try:
         async with asyncio.timeout(settings.open_timeout):
             await loop.create_connection(lambda: port, spec.host, spec.port)
+            await port.agree()
     except TimeoutError:
-        raise PortError(f"{found.path} did not answer: is it on, and the address right?") from None
+        raise PortError(
+            f"{found.path} did not answer: is it on, address and protocol right?"
+        ) from None
+    except PortError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise PortError(f"{found.path} cannot be reached: {reason}") from error
+    finally:
+        if not port.is_agreed:
+            await port.close()
     return port
 
 
@@ -205,4 +263,7 @@ def _transparent(settings: PortSettings, baud: int) -> Codec:  # noqa: ARG001 - 
     return Transparent()
 
 
-_CODECS: Final = {Kind.TCP: _transparent}
+_CODECS: Final[dict[Kind, Callable[[PortSettings, int], Codec]]] = {
+    Kind.TCP: _transparent,
+    Kind.RFC2217: ComPort,
+}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import re
 import termios
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import serial
 import uvloop
+from serial.rfc2217 import PortManager
 
+from bridges.gateway import command_monitor
 from bridges.serial import port_names
 from bridges.serial.carrier import Carrier, PortInfo, PortSettings
 from bridges.serial.detection import Detector
@@ -19,9 +24,12 @@ from bridges.serial.events import Opened, Reading, Received, Recognised
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
 from bridges.serial.modes import Plain, TextLines, Unframed
+from bridges.serial.overhearing import Way
+from bridges.serial.port_settings import Rs485
 from tests.support.pty_cable import PATIENCE, PtyCable
 
 if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable, Coroutine, Sequence
 
     from bridges.serial.events import Event
@@ -70,6 +78,20 @@ class World:
         self.monkeypatch = monkeypatch
         self.carriers: list[Carrier] = []
         self.cables: list[PtyCable] = []
+        self.servers: list[asyncio.Server] = []
+        self.writers: list[StreamWriter] = []
+
+    async def serve(self, on_client: Callable[[StreamReader, StreamWriter], None]) -> int:
+        """Return the number of a port on which clients are accepted."""
+
+        def accept(reader: StreamReader, writer: StreamWriter) -> None:
+            self.writers.append(writer)
+            on_client(reader, writer)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.servers.append(server)
+        number: int = server.sockets[0].getsockname()[1]
+        return number
 
     def cable(self, name: str = "device") -> PtyCable:
         self.cables.append(PtyCable(self.folder / name))
@@ -95,6 +117,12 @@ class World:
             await carrier.close()
         for cable in self.cables:
             cable.unplug()
+        for server in self.servers:
+            server.close()
+        for writer in self.writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def on_each_loop(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -207,6 +235,8 @@ async def test_a_link_goes_on_after_its_wire_was_cut_in_the_middle_of_a_frame(wo
     pump.unplug()
     await owner.until(lambda: len(owner.unplugged) == 1)
     host.send(Channel.RAW, b"down", 0.0)
+    cable.plug()
+    await owner.until(lambda: len(owner.plugged) == 2)
     pump.plug()
     await owner.until(lambda: owner.received == b"beforethe cable breaks in here")
     await cable.until(lambda: pump.received == [b"down"])
@@ -240,14 +270,14 @@ async def test_a_device_that_does_not_read_makes_the_machine_wait_and_loses_noth
     cable.plug()
     await owner.until(lambda: bool(owner.plugged))
     sent = b""
-    for number in range(100_000):
+    for number in range(5000):
         await asyncio.sleep(0)
         chunk = b"%07d," % number * 100
         if not machine.send(Channel.RAW, chunk, 0.0):
             break
         sent += chunk
         carrier.wake()
-    assert len(sent) < 100_000  # the kernel's buffer, the rest of one write, and the outbox
+    assert len(sent) < 500_000  # the kernel's buffer, the rest of one write, and the outbox
     assert carrier.figures.waiting > 0
     cable.listen()
     await cable.until(lambda: len(cable.heard) >= len(sent))
@@ -316,9 +346,8 @@ async def test_the_speed_at_which_somebody_is_understood_is_found_and_remembered
 
 @on_each_loop
 async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
-    peers: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    server = await asyncio.start_server(lambda *peer: peers.append(peer), "127.0.0.1", 0)
-    number = server.sockets[0].getsockname()[1]
+    peers: list[tuple[StreamReader, StreamWriter]] = []
+    number = await world.serve(lambda *peer: peers.append(peer))
     machine = Unframed(Plain())
     carrier, owner = world.carrier(f"tcp://127.0.0.1:{number}", machine)
     for round_ in (1, 2):
@@ -333,12 +362,68 @@ async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
         writer.close()
         await writer.wait_closed()
         await owner.until(lambda: len(owner.unplugged) == round_)  # noqa: B023
+    assert set(owner.unplugged) == {"the other end hung up"}
+
+
+@on_each_loop
+async def test_what_the_other_end_says_at_once_is_not_lost(world: World) -> None:
+    number = await world.serve(lambda _, writer: writer.write(b"welcome"))
+    _, owner = world.carrier(f"tcp://127.0.0.1:{number}")
+    await owner.until(lambda: owner.received == b"welcome")
+
+
+@on_each_loop
+async def test_a_port_behind_rfc_2217_gets_its_speed_and_its_bytes(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    server = TelnetServer(cable.path)
+    machine = Unframed(Plain())
+    number = await world.serve(server.serve)
+    url = f"rfc2217://127.0.0.1:{number}"
+    carrier, owner = world.carrier(url, machine, bauds=(57_600,))
+    await owner.until(lambda: len(owner.plugged) == 1)
+    assert cable.baud == termios.B57600
+    cable.listen()
+    everything = bytes(range(256))
+    machine.send(Channel.RAW, everything, 0.0)
+    carrier.wake()
+    await cable.until(lambda: cable.heard == everything)
+    cable.write(everything)
+    await owner.until(lambda: owner.received == everything)
+    assert carrier.figures.has_line_errors
+    await server.hang_up()
+    await owner.until(lambda: len(owner.plugged) == 2)
     await carrier.close()
-    for _, writer in peers:
-        writer.close()
-    server.close()
-    await server.wait_closed()
-    assert set(owner.unplugged) <= {"the other end hung up", "the gateway closed it"}
+    await server.hang_up()
+    server.stop()
+
+
+@on_each_loop
+async def test_who_knows_no_rfc_2217_is_recognised(world: World) -> None:
+    def refuse(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(bytes((255, 254, 44)))
+
+    number = await world.serve(refuse)
+    carrier, owner = world.carrier(f"rfc2217://127.0.0.1:{number}")
+    await poll(lambda: "try tcp://" in carrier.figures.last_error)
+    await carrier.close()
+    assert not owner.plugged
+
+
+@on_each_loop
+async def test_who_never_answers_is_given_up_and_left(world: World) -> None:
+    number = await world.serve(lambda *_: None)
+    url = f"rfc2217://127.0.0.1:{number}"
+    carrier, _ = world.carrier(url, open_timeout=0.02)
+    await poll(lambda: "did not answer" in carrier.figures.last_error)
+    await carrier.close()
+    before = len(asyncio.all_tasks())
+    patient, owner = world.carrier(url)
+    accepted = len(world.writers)
+    await poll(lambda: len(world.writers) > accepted)
+    await patient.close()  # while it is still waiting
+    assert len(asyncio.all_tasks()) == before
+    assert not owner.plugged
 
 
 @on_each_loop
@@ -407,6 +492,67 @@ async def test_after_close_nothing_is_open_and_nobody_is_called(world: World) ->
     await carrier.close()
 
 
+@on_each_loop
+async def test_a_device_is_set_up_so_that_closing_it_resets_nothing(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    assert cable.end is not None
+    found = termios.tcgetattr(cable.end)
+    found[0] |= termios.BRKINT
+    found[2] |= termios.HUPCL
+    termios.tcsetattr(cable.end, termios.TCSANOW, found)
+    _, owner = world.carrier(str(cable.link), flow="xonxoff", lines="off")
+    await owner.until(lambda: bool(owner.plugged))
+    iflag, oflag, cflag, lflag, _, speed, characters = termios.tcgetattr(cable.end)
+    assert not cflag & termios.HUPCL
+    assert not iflag & termios.BRKINT
+    assert iflag & termios.IXON
+    assert not oflag & termios.OPOST
+    assert not lflag & (termios.ICANON | termios.ECHO | termios.ISIG)
+    assert speed == termios.B115200
+    assert characters[termios.VMIN] in {1, b"\x01"}
+
+
+@on_each_loop
+async def test_what_a_driver_cannot_do_is_said(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    carrier, _ = world.carrier(str(cable.link), rs485=Rs485())
+    await poll(lambda: "cannot do RS-485" in carrier.figures.last_error)
+    before = resources()
+    await poll(lambda: carrier.figures.attempts > 10)
+    assert resources() == before
+    assert "cannot do RS-485" in carrier.figures.last_error  # not: in use, by ourselves
+    (world.folder / "file").touch()
+    carrier, _ = world.carrier(f"{world.folder}/file")
+    await poll(lambda: "is no serial port, but a file" in carrier.figures.last_error)
+    carrier, _ = world.carrier("/dev/null")
+    await poll(lambda: "/dev/null cannot be used" in carrier.figures.last_error)
+
+
+@on_each_loop
+async def test_a_monitor_between_device_and_gateway_shows_both(world: World) -> None:
+    cable, shown = world.cable(), Shown()
+    cable.plug()
+    settings = PortSettings(str(cable.link), **QUICK)
+    watching = asyncio.create_task(command_monitor.watch(settings, shown, True))
+    await poll(lambda: len(shown.said) > 1)
+    path = re.findall(r'port = "(.*)"', shown.said[0])[0]
+    machine = Unframed(TextLines())
+    gateway, owner = world.carrier(path, machine)
+    await owner.until(lambda: bool(owner.plugged))
+    cable.listen()
+    cable.write(b"temp/1 21.5\n")
+    await owner.until(lambda: Reading("temp/1", b"21.5") in owner.events)
+    machine.send(Channel.RAW, b"led on", 0.0)
+    gateway.wake()
+    await cable.until(lambda: cable.heard == b"led on\n")
+    assert shown.seen == [(Way.FROM_DEVICE, b"temp/1 21.5\n"), (Way.TO_DEVICE, b"led on\n")]
+    await gateway.close()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
 # -- helpers --------------------------------------------------------------------------------------
 
 
@@ -449,6 +595,62 @@ class Pump:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+class Shown(command_monitor.Screen):
+    """A screen that is read by a test."""
+
+    def __init__(self) -> None:
+        super().__init__("auto", None)
+        self.said: list[str] = []
+        self.seen: list[tuple[Way, bytes]] = []
+
+    def see(self, way: Way, data: bytes) -> None:
+        self.seen.append((way, data))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class _Pty(serial.Serial):
+    """A pty has no lines, but pyserial's server asks for them."""
+
+    cts = dsr = ri = cd = False
+
+    def _update_dtr_state(self) -> None:
+        pass
+
+    def _update_rts_state(self) -> None:
+        pass
+
+
+class TelnetServer:
+    """A foreign RFC 2217 server: pyserial's, in front of a device."""
+
+    def __init__(self, device: str) -> None:
+        self._serial = _Pty(device, timeout=0)
+
+    def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        manager = PortManager(self._serial, writer)
+        loop = asyncio.get_running_loop()
+
+        def up() -> None:
+            writer.write(b"".join(manager.escape(self._serial.read(65_536))))
+
+        async def down() -> None:
+            while data := await reader.read(65_536):
+                self._serial.write(b"".join(manager.filter(data)))
+
+        loop.add_reader(self._serial.fileno(), up)
+        self._writer, self._task = writer, loop.create_task(down())
+
+    async def hang_up(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._serial.fileno())
+        self._writer.close()
+        await self._task
+
+    def stop(self) -> None:
+        self._serial.close()
 
 
 def resources() -> tuple[int, int, int]:
