@@ -31,7 +31,7 @@ LINES_AT_ONCE: Final = 10  # in WRITE_EVERY seconds
 MOST_SEEN: Final = 1000  # in WRITE_EVERY seconds
 TOO_MANY: Final = Outcome(False, "there are too many decisions already: `forget` some devices")
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 class Approvals:
@@ -146,11 +146,10 @@ class Approvals:
             return
         quoted = shlex.quote(client_id)
         _log.warning(
-            "unknown device %s at %s (%s) has to wait: `heliograph serial accept %s` lets it in, "
+            "unknown device %s at %s has to wait: `heliograph serial accept %s` lets it in, "
             "`heliograph serial reject %s` keeps it out",
             client_id,
-            address,
-            gateway,
+            address if address.startswith(gateway) else f"{address} ({gateway})",
             quoted,
             quoted,
         )

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -42,7 +43,8 @@ FILTERS: Final = (
     *(f"$SYS/broker/{part}/#" for part in ("gateway", "serial", "mqttsn")),
     "heliograph/gateway/#",
 )
-NOBODY: Final = "heliograph/nobody"  # unsubscribing from it is answered after all that is retained
+LONGEST_SILENCE: Final = 1.0  # seconds before the first of what is retained ...
+QUIET: Final = 0.25  # ... and after the last
 MOST_TOPICS: Final = 100_000
 SHORTEST_WATCH: Final = 0.2  # seconds
 PATIENCE: Final = 10.0  # seconds for the broker's answer
@@ -108,7 +110,7 @@ async def _work(options: Options, wishes: Wishes) -> int:
     report = Report()
     try:
         await _subscribe(client)
-        await _drain(client, report)
+        await _gather(client, report)
         if wishes.watch:
             await _watch(client, report, wishes.interval)
             return 0
@@ -132,16 +134,26 @@ def _print(report: Report, wishes: Wishes, where: str) -> int:
 
 
 async def _subscribe(client: Client) -> None:
-    """Return when all that is retained has come."""
+    """Ask for everything. Raises RefusedError if nothing is granted."""
     try:
         async with asyncio.timeout(PATIENCE):
             requests = [SubscriptionRequest(each) for each in FILTERS]
             reasons = await client.subscribe(requests, {})
-            await client.unsubscribe([NOBODY], {})
     except TimeoutError as error:
         raise ConnectError("the broker does not answer") from error
     if min(reasons) >= FAILURE:
         raise RefusedError("the broker tells us nothing", reasons[0])
+
+
+async def _gather(client: Client, report: Report) -> None:
+    """Take what is retained; a broker does not say which was the last."""
+    patience = LONGEST_SILENCE
+    with suppress(TimeoutError):  # some may never be quiet
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                message = await asyncio.wait_for(client.next_message(), patience)
+                report.take(message.topic, message.payload)
+                patience = QUIET
 
 
 async def _drain(client: Client, report: Report) -> None:

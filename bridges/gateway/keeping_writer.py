@@ -29,7 +29,7 @@ LOOK_EVERY: Final = 1.0  # seconds between two looks for orders
 FIRST_PAUSE: Final = 0.5  # seconds before a failed commit is tried again
 LONGEST_PAUSE: Final = 30.0
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 class Writer:
@@ -169,18 +169,19 @@ class Writer:
         self.trouble = ""
         self._pause = FIRST_PAUSE
 
-    def _on_trouble(self, error: Exception, batch: Pending) -> None:
+    def _on_trouble(self, error: Trouble | Damaged, batch: Pending) -> None:
+        what = error.text if isinstance(error, Trouble) else f"it is damaged ({error})"
         with self._condition:
             self._pending.put_back(batch)
         if not self.trouble:
             _log.error(
-                "%s cannot be written: %s. Registrations of devices are not confirmed until it can",
+                "%s cannot be written: %s. Nothing that devices register is confirmed meanwhile",
                 self._path,
-                error,
+                what,
             )
         else:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        self.trouble = str(error)
+        self.trouble = what
 
     def _call(self, what: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is interested any more

@@ -207,6 +207,41 @@ def test_unknown_devices_are_quarantined_until_they_are_accepted() -> None:
     assert world.say(CLEAN) == [Connack(ReturnCode.NOT_SUPPORTED)]
 
 
+def test_a_device_is_accepted_from_places_that_fit_a_pattern() -> None:
+    rules = Rules(approval=True, unconnected=Identity("gateway"))
+    for client_id, pattern in (("any", "10.0.0.?:*"), ("six", "[::1]:5"), ("radio", "usb/*")):
+        rules.accept(client_id, pattern)
+    for client_id, address in (
+        ("any", Address("10.0.0.7:4000")),
+        ("six", Address("[::1]:5")),
+        ("radio", Address("usb", b"\7")),
+    ):
+        assert rules.admit(address, client_id) == Identity(client_id)
+        assert rules.admit(Address("10.0.1.7:4000"), client_id) is ReturnCode.CONGESTION
+        assert rules.admit_unconnected(address) == Identity("gateway")
+    assert rules.admit_unconnected(Address("10.0.1.7:4000")) is None
+    rules.undecide("any")
+    assert rules.admit(Address("10.0.0.7:4000"), "any") is ReturnCode.CONGESTION
+
+
+def test_a_rejected_device_is_a_stranger_again_when_it_is_forgotten() -> None:
+    rules = Rules()
+    rules.reject("dev")
+    assert rules.admit(Address("1"), "dev") is ReturnCode.NOT_SUPPORTED
+    rules.undecide("dev")
+    assert rules.admit(Address("1"), "dev") == Identity("dev")
+
+
+def test_an_expelled_device_hears_of_it_and_its_will_is_published() -> None:
+    world = World()
+    world.join()
+    assert world.gateway.expel("dev")
+    assert world.hear() == [Disconnect()]
+    assert world.broker.sessions[-1].closed is True
+    assert list(world.gateway.devices) == []
+    assert not world.gateway.expel("dev")
+
+
 def test_the_quarantine_is_bounded() -> None:
     rules = Rules(approval=True, most_quarantined=3)
     for n in range(100):
