@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.cli import run_command
 from broker.settings import SettingsError, load
 
 
@@ -44,6 +45,14 @@ def test_topics_known_by_number_may_come_from_the_environment() -> None:
     settings = load(None, environ)
     assert settings.mqttsn.predefined == {1: "a/b", 2: "c"}
     assert settings.mqttsn.approval
+
+
+def test_a_port_that_nobody_can_look_for_is_told_by_heliograph_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, '[[serial]]\nport = "tcp://nowhere"')
+    assert run_command(["check", str(path)]) == 1
+    assert f"{path}:2: serial[1].port: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
