@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -267,7 +268,7 @@ class RemotePipe(asyncio.Protocol):
         except TimeoutError:
             self._come_again("it does not answer")
         except (OSError, ssl.SSLError) as error:
-            self._come_again(str(error.strerror or error))
+            self._come_again(_why(error))
         finally:
             self._task = None
 
@@ -298,3 +299,10 @@ class RemotePipe(asyncio.Protocol):
 
 def _nothing() -> None:
     """Nobody wants to know."""
+
+
+def _why(error: OSError) -> str:
+    """In words: asyncio writes "Connect call failed ('127.0.0.1', 1883)"."""
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return str(error.strerror or error)

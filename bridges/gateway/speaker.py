@@ -24,6 +24,8 @@ MOST_WAITING: Final = 1000  # messages
 MOST_UNANSWERED: Final = 64
 MOST_COMMANDS: Final = 64  # that wait for the device; more wait in the broker
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a refused client comes again
+_NOT_LET_IN: Final = (0x86, 0x87)  # bad user name or password, not authorized
+_UNAVAILABLE: Final = 0x88
 _SUBSCRIBE: Final = 1
 _LAST_MSG_ID: Final = 0xFFFF
 
@@ -113,11 +115,17 @@ class Speaker:
 
     def on_refused(self, reason: int) -> None:
         """See Receiver."""
-        log.warning(
-            "the broker refuses the client %a (reason 0x%02x): check its username and password in "
-            "[[serial]]; it comes again in %d s",
-            *(self._identity.client_id, reason, self._pause),
-        )
+        if reason in _NOT_LET_IN:
+            log.warning(
+                "the broker refuses the client %a: check username and password in its [[serial]]; "
+                "it comes again in %d s",
+                *(self._identity.client_id, self._pause),
+            )
+        elif reason != _UNAVAILABLE:  # that a broker is not there, the way to it says
+            log.warning(
+                "the broker refuses the client %a (reason 0x%02x); it comes again in %d s",
+                *(self._identity.client_id, reason, self._pause),
+            )
         self.on_closed()
 
     def on_closed(self) -> None:
