@@ -55,19 +55,25 @@ class BaudSearch:
         self._probe = probe
         self._memory = memory
         self._key = ""
+        self._has_begun = False  # the port was open since `open` was called
 
     def open(self, key: str) -> int:
-        """A port is about to be opened; return the speed to begin with."""
+        """A port is about to be opened; return the speed to begin with: what was found there, else
+        the one after that at which nobody was understood before the port went away.
+        """
+        goes_on = self._has_begun and key == self._key and not self.is_met
         self._key = key
         recalled = self._memory.recall(key)
         known = (recalled,) if recalled in self._bauds else ()
         self._order = (*known, *(baud for baud in self._bauds if baud not in known))
-        self.baud = self._order[0]
+        self.baud = self._after(self.baud) if goes_on else self._order[0]
+        self._has_begun = False
         return self.baud
 
     def plugged(self, now: float) -> None:
         """The port is open: it may be another device than before."""
         self.is_met = False
+        self._has_begun = True
         self._begin(now)
 
     def unplugged(self) -> None:
@@ -85,12 +91,14 @@ class BaudSearch:
 
     def next(self, now: float) -> int:
         """The time is over; return the speed to go on with."""
-        place = (self._order.index(self.baud) + 1) % len(self._order)
-        if place == 0:
+        self.baud = self._after(self.baud)
+        if self.baud == self._order[0]:
             self._probe = min(2 * self._probe, LONGEST_PROBE)
-        self.baud = self._order[place]
         self.deadline = now + self._probe
         return self.baud
+
+    def _after(self, baud: int) -> int:
+        return self._order[(self._order.index(baud) + 1) % len(self._order)]
 
     def _begin(self, now: float) -> None:
         self._probe = self._first_probe

@@ -73,3 +73,28 @@ def test_a_device_that_has_gone_silent_is_searched_for_again() -> None:
     assert search.deadline == 103.0
     search.unplugged()
     assert search.deadline is None
+
+
+def test_a_port_that_goes_away_before_its_speed_is_found_does_not_begin_the_search_again() -> None:
+    search = searching()
+    seen = [search.baud]
+    for _ in BAUDS:
+        search.unplugged()
+        seen.append(search.open("usb:1"))
+        search.plugged(0.0)
+    assert seen == [*BAUDS, 9600]
+
+
+def test_another_device_or_one_that_was_understood_begins_where_it_should() -> None:
+    search = searching()
+    assert search.open("usb:2") == 9600
+    search.plugged(0.0)
+    search.next(3.0)
+    search.observe([Recognised("text")], 4.0)
+    search.unplugged()
+    assert search.open("usb:2") == 57_600  # as remembered
+
+
+def test_a_port_that_could_not_be_opened_has_tried_no_speed() -> None:
+    search = BaudSearch(BAUDS, 3.0, ShortMemory())
+    assert [search.open("usb:1"), search.open("usb:1")] == [9600, 9600]
