@@ -20,7 +20,7 @@ from tests.support.process import (
     clean_environment,
     free_port,
 )
-from tests.support.serial_devices import FramedDevice, Pty, UdpDevice
+from tests.support.serial_devices import FramedDevice, FramedForwarder, Pty, UdpDevice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,6 +245,49 @@ def test_nothing_is_lost_when_a_framed_device_is_unplugged_and_plugged_in_again(
         assert [peer.take_message() for _ in range(2)] == [("a/b", b"before"), ("a/b", b"after")]
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_noisy_wire_loses_nothing_doubles_nothing_and_keeps_the_order(
+    start_broker: StartBroker, pty: Pty, qos: int
+) -> None:
+    broker = start_broker(settings=on_wire(pty, "framed"))
+    wait_for_log(broker, "serial port .*open")
+    with listener(broker, "a/#") as peer:
+        device = FramedDevice(SnClient("dev"), pty, noise=0.01)
+        device.client.connect()
+        device.client.subscribe("to/dev", qos)
+        for number in range(20):
+            device.client.publish("a/b", b"%d" % number, qos)
+        device.run()
+        got = [peer.take_message() for _ in range(20)]
+        assert got == [("a/b", b"%d" % number) for number in range(20)]
+        for number in range(20):
+            peer.send(Publish("to/dev", b"%d" % number, qos, packet_id=number + 1))
+        device.run(lambda: len(device.client.received) == 20)
+        assert [each.payload for each in device.client.received] == [b"%d" % n for n in range(20)]
+
+
+def test_two_ports_serve_32_nodes_each(start_broker: StartBroker, tmp_path: Path) -> None:
+    with Pty(tmp_path / "ttyA") as one, Pty(tmp_path / "ttyB") as two:
+        ports = [{"port": str(each.path), "mode": "framed"} for each in (one, two)]
+        broker = start_broker(settings={"serial": ports})
+        bases = []
+        for name, port in (("a", one), ("b", two)):
+            nodes = {bytes((number,)): SnClient(f"{name}-{number}") for number in range(32)}
+            bases.append(FramedForwarder(port, nodes))
+        with listener(broker, "all/#") as peer:
+            for base in bases:
+                for node, client in base.clients.items():
+                    client.connect()
+                    client.publish(f"all/{client.client_id}", node, qos=1)
+            deadline = time.monotonic() + 20
+            while not all(base.is_idle for base in bases):
+                assert time.monotonic() < deadline
+                for base in bases:
+                    base.exchange()
+            got = {peer.take_message()[0] for _ in range(64)}
+            assert len(got) == 64
+
+
 def test_ports_and_devices_are_told_as_topics(start_broker: StartBroker, pty: Pty) -> None:
     settings = {**on_wire(pty, "framed"), "broker": {"sys_interval": 1}}
     broker = start_broker(settings=settings)
@@ -297,6 +340,25 @@ def _talk(broker: BrokerProcess, port: int) -> None:
         device.client.publish("a/b", b"3", qos=1)
         device.run()
         assert device.client.state == "active"
+
+
+def test_plain_mqtt_goes_through_the_gateway_alone(tmp_path: Path, pty: Pty) -> None:
+    broker = BrokerProcess(tmp_path, dialect="mosquitto")
+    command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
+    command += ["--serial", str(pty.path), "--data", str(tmp_path / "data")]
+    log = tmp_path / "gateway.log"
+    with (
+        broker,
+        listener(broker, "a/#") as peer,
+        log.open("wb") as file,
+        running(command, file),
+    ):
+        wait_for(log, ": open (")
+        pty.write(encode(Connect("plain"), 4))
+        assert pty.read_until(b"\x20\x02\x00\x00")
+        pty.write(encode(Publish("a/b", b"1", 1, packet_id=7), 4))
+        assert pty.read_until(b"\x40\x02\x00\x07")
+        assert peer.take_message() == ("a/b", b"1")
 
 
 def test_the_gateway_alone_says_what_is_wrong(tmp_path: Path) -> None:
