@@ -17,6 +17,7 @@ from tests.support.mqttsn_client import Got, SnClient
 from tests.support.process import (
     HELIOGRAPH,
     BrokerProcess,
+    add_password,
     clean_environment,
     free_port,
 )
@@ -196,6 +197,40 @@ def test_a_device_that_is_not_accepted_waits_and_is_let_in_by_a_command(
         subprocess.run(command, check=True, capture_output=True, env=clean_environment())
         device.run()
         assert device.client.state == "active"
+
+
+def test_devices_have_credentials_by_rules_and_are_authorised_as_any_client(
+    start_broker: StartBroker, port: int, tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    add_password("heliograph", users, "sensors", "secret")
+    rule = {"client_id": "sensor-*", "username": "sensors", "password": "secret"}
+    settings = {
+        **on_udp(port),
+        "mqttsn.device": [{**rule, "broker_client_id": "field/{client_id}"}, {"client_id": "*"}],
+        "auth": {"password_file": users, "allow_anonymous": "never"},
+    }
+    broker = start_broker(settings=settings)
+    wait_for_log(broker, UDP_READY)
+    with UdpDevice(SnClient("sensor-1"), port) as known, UdpDevice(SnClient("x"), port) as other:
+        known.client.connect()
+        known.run()
+        assert known.client.state == "active"
+        wait_for_log(broker, "'field/sensor-1' connected from 127.0.0.1:.*user 'sensors'")
+        other.client.connect()
+        other.run()
+        assert other.client.done == [(0x04, 3)]  # not supported
+
+
+def test_who_does_not_connect_publishes_if_the_settings_let_it(
+    start_broker: StartBroker, port: int
+) -> None:
+    settings = on_udp(port, unconnected="strangers")
+    broker = start_broker(settings=settings)
+    wait_for_log(broker, UDP_READY)
+    with listener(broker, "ab") as peer, UdpDevice(SnClient("x"), port) as device:
+        device.say(b"\x08\x0c\x62ab\x00\x00!")  # PUBLISH, QoS -1, a short topic
+        assert peer.take_message() == ("ab", b"!")
 
 
 # -- wires ----------------------------------------------------------------------------------------
