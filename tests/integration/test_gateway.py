@@ -280,6 +280,22 @@ def test_nothing_is_lost_when_a_framed_device_is_unplugged_and_plugged_in_again(
         assert [peer.take_message() for _ in range(2)] == [("a/b", b"before"), ("a/b", b"after")]
 
 
+def test_a_device_on_a_wire_does_not_notice_the_end_of_the_process(
+    start_broker: StartBroker, pty: Pty
+) -> None:
+    broker = start_broker(settings=on_wire(pty, "framed"))
+    device = FramedDevice(SnClient("dev", clean=False), pty)
+    device.client.connect()
+    device.client.subscribe("a/#", qos=1)
+    device.run()
+    broker.kill()
+    broker.start()
+    device.client.publish("a/b", b"still here", qos=1)
+    device.run(lambda: bool(device.client.received))
+    assert device.client.received[0] == Got("a/b", b"still here", 1)
+    assert device.client.connects == 1
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_noisy_wire_loses_nothing_doubles_nothing_and_keeps_the_order(
     start_broker: StartBroker, pty: Pty, qos: int

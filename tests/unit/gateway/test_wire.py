@@ -11,9 +11,18 @@ from bridges.gateway.wire import HOLD_FROM, LOG_LINES, longest_payload
 from bridges.mqttsn.codes import Flags
 from bridges.mqttsn.decode import decode
 from bridges.mqttsn.encode import encode
-from bridges.mqttsn.packets import Connack, Connect, Pingreq, Publish, Regack, Register, Subscribe
+from bridges.mqttsn.packets import (
+    Connack,
+    Connect,
+    Pingreq,
+    Puback,
+    Publish,
+    Regack,
+    Register,
+    Subscribe,
+)
 from bridges.mqttsn.policy import Policy
-from bridges.mqttsn.ports import Message
+from bridges.mqttsn.ports import Address, Message, Note, Stage
 from bridges.serial.detection import LISTEN
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, State
@@ -134,6 +143,16 @@ def test_a_message_that_the_device_cannot_take_is_done_with_and_the_next_one_com
     (got,) = world.take(Channel.MQTT_SN)
     assert decode(got).msg_id == 2
     assert ("puback", 1) in session.take()
+    world.send(Channel.MQTT_SN, encode(Puback(decode(got).topic_id, 2, 0)))
+    assert session.take() == [("puback", 2), ("puback", 3)]
+
+
+def test_a_wire_takes_up_the_devices_that_are_noted(tmp_path: Path) -> None:
+    note = Note("dev", Address("bench"), Stage.ASLEEP, False, 60, 3600)
+    world = WireWorld(tmp_path, notes=[note])
+    (device,) = world.wire.gateway.devices
+    assert (device.client_id, device.sleep) == ("dev", 3600)
+    assert world.side.broker.sessions[0].opening.clean_session is False
 
 
 def test_a_slow_wire_gets_no_more_than_it_can_send_soon(tmp_path: Path) -> None:
