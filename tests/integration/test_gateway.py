@@ -17,6 +17,7 @@ from tests.support.mqttsn_client import Got, SnClient
 from tests.support.process import (
     HELIOGRAPH,
     BrokerProcess,
+    Certificates,
     add_password,
     clean_environment,
     free_port,
@@ -391,6 +392,27 @@ def _talk(broker: BrokerProcess, port: int) -> None:
         device.client.publish("a/b", b"3", qos=1)
         device.run()
         assert device.client.state == "active"
+
+
+def test_the_gateway_alone_speaks_tls_with_a_user_name(
+    start_broker: StartBroker, certificates: Certificates, tmp_path: Path, port: int
+) -> None:
+    users = tmp_path / "users"
+    add_password("heliograph", users, "gw", "s:e/c")
+    settings = {"auth": {"password_file": users, "allow_anonymous": "never"}}
+    broker = start_broker("tls", settings=settings)
+    place = f"127.0.0.1:{broker.endpoints['tls'].port}"
+    command = [*HELIOGRAPH, "gateway", "--broker", f"mqtts://gw:s%3Ae%2Fc@{place}"]
+    command += ["--cafile", str(certificates.authority), "--udp", f"127.0.0.1:{port}"]
+    log = tmp_path / "gateway.log"
+    with log.open("wb") as file, running([*command, "--data", str(tmp_path / "gw")], file):
+        wait_for(log, "gateway to the broker")
+        with UdpDevice(SnClient("dev"), port) as device:
+            device.client.connect()
+            device.run()
+            assert device.client.state == "active"
+    wait_for_log(broker, "'dev' connected from .*user 'gw'")
+    assert "s:e/c" not in log.read_text()
 
 
 def test_plain_mqtt_goes_through_the_gateway_alone(tmp_path: Path, pty: Pty) -> None:
