@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from bridges.serial.carrier import Carrier, PortInfo
     from broker.settings import SerialSettings
 
+BITS: Final = 10  # of one byte on the wire
 UID: Final = b"heliograph"
 PUBLISH_HEADER, LONG_PUBLISH_HEADER = 7, 9  # bytes of an MQTT-SN PUBLISH beside its payload
 LONGEST_SHORT: Final = 255
@@ -135,6 +136,7 @@ class Wire:
         self._gate = Gate(gateway, loop, self._pass_on)
         self._rate = 0.0  # bytes per second; 0: there is no wire behind the port
         self._is_held = False
+        self._is_paced = False
         self._prefix = port.prefix.replace("{port}", self.name)
         self._log_topic = port.log.replace("{port}", self.name)
         self._log_second = self._log_left = 0
@@ -207,10 +209,8 @@ class Wire:
     def on_plugged(self, info: PortInfo) -> None:
         """See Owner."""
         self.is_open = True
-        self._rate = info.baud / 10 if self._is_paced(info) else 0.0
-        if self.link is not None:
-            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
-            self.link.adjust(self._rate, queue)
+        self._is_paced = self._is_wire(info)
+        self._adjust(info.baud)
         if self.mode is not None:
             self._begin(self.mode)
 
@@ -242,6 +242,8 @@ class Wire:
 
     def _on_opened(self, event: Opened, _now: float) -> None:
         assert self.link is not None
+        if self._carrier is not None:  # it may have tried several rates until now
+            self._adjust(self._carrier.figures.baud)
         self.gateway.longest_message = longest_payload(self.link.payload_limit)
         if event.is_resumed:
             return
@@ -385,7 +387,14 @@ class Wire:
         if self._carrier is not None:
             self._carrier.wake()
 
-    def _is_paced(self, info: PortInfo) -> bool:
+    def _adjust(self, baud: int) -> None:
+        """The rate is another one."""
+        self._rate = baud / BITS if self._is_paced else 0.0
+        if self.link is not None:
+            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
+            self.link.adjust(self._rate, queue)
+
+    def _is_wire(self, info: PortInfo) -> bool:
         if self.port.pace != "auto":
             return self.port.pace == "yes"
         device = str(Path(info.path).resolve())

@@ -167,6 +167,19 @@ def test_a_slow_wire_gets_no_more_than_it_can_send_soon(tmp_path: Path) -> None:
     assert world.wire.gateway.is_writable is False
 
 
+def test_a_rate_that_was_found_by_hello_is_the_pace(tmp_path: Path) -> None:
+    world = WireWorld(tmp_path, path="/dev/ttyUSB0", baud=(115_200, 9600))
+    world.carrier.figures.baud = 9600
+    world.device_link = Link(world.device_link.settings, Random(9))
+    world.device_link.plugged(world.loop.now)
+    world.exchange()
+    world.loop.now += 1
+    world.wire.on_events(world.wire.machine.tick(world.loop.now), world.loop.now)
+    world.exchange()
+    assert world.wire.link is not None
+    assert world.wire.link.settings.rate == 960
+
+
 def test_a_device_whose_answers_wait_is_held_and_goes_on_later(tmp_path: Path) -> None:
     world = WireWorld(tmp_path, "mqtt-sn", path="/dev/ttyUSB0")
     for _ in range(HOLD_FROM + 200):
