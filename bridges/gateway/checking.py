@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridges.gateway.assembly import port_settings
+from bridges.gateway.from_settings import port_settings
 from broker.settings import SettingsError
 
 if TYPE_CHECKING:
