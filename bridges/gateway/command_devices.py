@@ -105,7 +105,8 @@ def state_of(device: KnownDevice, now: float) -> str:
     if device.state != "quarantined":
         return device.state or "never seen"
     seen = "" if device.last_seen is None else f", {age(now - device.last_seen)} ago"
-    return f"waiting ({device.attempts} tries{seen})"
+    tries = "try" if device.attempts == 1 else "tries"
+    return f"waiting ({device.attempts} {tries}{seen})"
 
 
 def age(seconds: float) -> str:
