@@ -19,7 +19,11 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
+<<<<<<< HEAD
 from math import inf
+=======
+from pathlib import Path
+>>>>>>> w-gateway
 from typing import TYPE_CHECKING, Any, Final
 
 from bridges.gateway.figures import PortFigures
@@ -60,7 +64,6 @@ from bridges.serial.times import answer
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from random import Random
 
     from bridges.gateway.broker_side import BrokerSide
@@ -484,7 +487,8 @@ class Wire:
     def _is_paced(self, info: PortInfo) -> bool:
         if self.port.pace != "auto":
             return self.port.pace == "yes"
-        return "://" not in info.path and not info.path.startswith("/dev/pts/")
+        device = str(Path(info.path).resolve())
+        return "://" not in info.path and not device.startswith("/dev/pts/")
 
 
 def longest_payload(limit: int) -> int:

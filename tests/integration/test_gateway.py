@@ -1,4 +1,4 @@
-"""Devices through the real process: on UDP, on ptys in every mode, beside our broker and another."""
+"""Devices through the real process: on UDP, on ptys in every mode, beside ours and mosquitto."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -20,7 +20,7 @@ from tests.support.process import (
     clean_environment,
     free_port,
 )
-from tests.support.serial_devices import FramedDevice, Pty, UdpDevice
+from tests.support.serial_devices import FramedDevice, FramedForwarder, Pty, UdpDevice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +63,26 @@ def listener(broker: BrokerProcess, topic_filter: str) -> Iterator[Peer]:
         peer.connect("listener")
         peer.subscribe(topic_filter)
         yield peer
+
+
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)  # a log tells nobody when it grows: ask again
+
+
+@contextmanager
+def running(command: list[str], errors: int | IO[bytes]) -> Iterator[None]:
+    """The command, until it is told to stop: it must do so in good order."""
+    process = subprocess.Popen(command, stderr=errors, env=clean_environment())
+    try:
+        yield
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 # -- UDP ------------------------------------------------------------------------------------------
@@ -154,9 +174,7 @@ def test_messages_and_topics_of_a_sleeping_device_survive_the_end_of_the_process
                 peer._next()
         broker.kill()
         broker.start()
-        deadline = time.monotonic() + 10
-        while broker.log.count(UDP_READY) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_log(broker, f"(?s){UDP_READY}.*{UDP_READY}")
         device.client.wake()
         device.run(lambda: device.client.pings > 0)
         assert device.client.received == [
@@ -227,6 +245,49 @@ def test_nothing_is_lost_when_a_framed_device_is_unplugged_and_plugged_in_again(
         assert [peer.take_message() for _ in range(2)] == [("a/b", b"before"), ("a/b", b"after")]
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_noisy_wire_loses_nothing_doubles_nothing_and_keeps_the_order(
+    start_broker: StartBroker, pty: Pty, qos: int
+) -> None:
+    broker = start_broker(settings=on_wire(pty, "framed"))
+    wait_for_log(broker, "serial port .*open")
+    with listener(broker, "a/#") as peer:
+        device = FramedDevice(SnClient("dev"), pty, noise=0.01)
+        device.client.connect()
+        device.client.subscribe("to/dev", qos)
+        for number in range(20):
+            device.client.publish("a/b", b"%d" % number, qos)
+        device.run()
+        got = [peer.take_message() for _ in range(20)]
+        assert got == [("a/b", b"%d" % number) for number in range(20)]
+        for number in range(20):
+            peer.send(Publish("to/dev", b"%d" % number, qos, packet_id=number + 1))
+        device.run(lambda: len(device.client.received) == 20)
+        assert [each.payload for each in device.client.received] == [b"%d" % n for n in range(20)]
+
+
+def test_two_ports_serve_32_nodes_each(start_broker: StartBroker, tmp_path: Path) -> None:
+    with Pty(tmp_path / "ttyA") as one, Pty(tmp_path / "ttyB") as two:
+        ports = [{"port": str(each.path), "mode": "framed"} for each in (one, two)]
+        broker = start_broker(settings={"serial": ports})
+        bases = []
+        for name, port in (("a", one), ("b", two)):
+            nodes = {bytes((number,)): SnClient(f"{name}-{number}") for number in range(32)}
+            bases.append(FramedForwarder(port, nodes))
+        with listener(broker, "all/#") as peer:
+            for base in bases:
+                for node, client in base.clients.items():
+                    client.connect()
+                    client.publish(f"all/{client.client_id}", node, qos=1)
+            deadline = time.monotonic() + 20
+            while not all(base.is_idle for base in bases):
+                assert time.monotonic() < deadline
+                for base in bases:
+                    base.exchange()
+            got = {peer.take_message()[0] for _ in range(64)}
+            assert len(got) == 64
+
+
 def test_ports_and_devices_are_told_as_topics(start_broker: StartBroker, pty: Pty) -> None:
     settings = {**on_wire(pty, "framed"), "broker": {"sys_interval": 1}}
     broker = start_broker(settings=settings)
@@ -243,17 +304,8 @@ def test_the_file_for_serial_ports_starts_without_any_port(tmp_path: Path) -> No
     listen = f"tcp://127.0.0.1:{free_port()}"
     command = [*HELIOGRAPH, "run", "-c", str(CONFIGS / "serial.toml"), "--listen", listen]
     log = tmp_path / "log"
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(
-            [*command, "--data", str(tmp_path)], stderr=file, env=clean_environment()
-        ) as process,
-    ):
-        deadline = time.monotonic() + 10
-        while "trying again" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.terminate()
-        assert process.wait(10) == 0
+    with log.open("wb") as file, running([*command, "--data", str(tmp_path)], file):
+        wait_for(log, "trying again")
     assert "Traceback" not in log.read_text()
 
 
@@ -267,20 +319,9 @@ def test_the_gateway_alone_serves_mosquitto_and_outlives_its_restart(
     log = tmp_path / "gateway.log"
     command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
     command += ["--udp", f"127.0.0.1:{port}", "--data", str(tmp_path / "data")]
-    with (
-        broker,
-        log.open("wb") as file,
-        subprocess.Popen(command, stderr=file, env=clean_environment()) as process,
-    ):
-        deadline = time.monotonic() + 10
-        while "gateway to the broker" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        try:
-            _talk(broker, port)
-        finally:
-            process.terminate()
-            code = process.wait(10)
-    assert code == 0
+    with broker, log.open("wb") as file, running(command, file):
+        wait_for(log, "gateway to the broker")
+        _talk(broker, port)
     assert "Traceback" not in log.read_text()
 
 
@@ -301,9 +342,30 @@ def _talk(broker: BrokerProcess, port: int) -> None:
         assert device.client.state == "active"
 
 
+def test_plain_mqtt_goes_through_the_gateway_alone(tmp_path: Path, pty: Pty) -> None:
+    broker = BrokerProcess(tmp_path, dialect="mosquitto")
+    command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
+    command += ["--serial", str(pty.path), "--data", str(tmp_path / "data")]
+    log = tmp_path / "gateway.log"
+    with (
+        broker,
+        listener(broker, "a/#") as peer,
+        log.open("wb") as file,
+        running(command, file),
+    ):
+        wait_for(log, ": open (")
+        pty.write(encode(Connect("plain"), 4))
+        assert pty.read_until(b"\x20\x02\x00\x00")
+        pty.write(encode(Publish("a/b", b"1", 1, packet_id=7), 4))
+        assert pty.read_until(b"\x40\x02\x00\x07")
+        assert peer.take_message() == ("a/b", b"1")
+
+
 def test_the_gateway_alone_says_what_is_wrong(tmp_path: Path) -> None:
     command = [*HELIOGRAPH, "gateway", "--broker", "mqtt://me:secret@host:port", "--udp", "x"]
-    found = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    found = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=clean_environment()
+    )
     assert found.returncode == 1
     assert "mqtt://HOST" in found.stderr
     assert "secret" not in found.stderr
@@ -313,10 +375,9 @@ def test_figures_are_told_to_another_broker(tmp_path: Path, pty: Pty) -> None:
     broker = BrokerProcess(tmp_path, dialect="mosquitto")
     command = [*HELIOGRAPH, "gateway", "--broker", f"mqtt://127.0.0.1:{broker.port}"]
     command += ["--serial", str(pty.path), "--data", str(tmp_path / "data")]
-    with broker, listener(broker, "heliograph/gateway/+/serial/+/path") as peer:
-        with subprocess.Popen(
-            command, env=clean_environment(), stderr=subprocess.DEVNULL
-        ) as process:
-            assert peer.take_message()[1].decode().startswith("/dev/pts/")
-            process.terminate()
-            assert process.wait(10) == 0
+    with (
+        broker,
+        listener(broker, "heliograph/gateway/+/serial/+/state") as peer,
+        running(command, subprocess.DEVNULL),
+    ):
+        assert peer.take_message()[1] in {b"open", b"closed"}  # it is being opened

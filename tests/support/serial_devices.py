@@ -135,11 +135,13 @@ class Pty:
 
 
 class FramedDevice(Carried):
-    """At a pty, with a link."""
+    """At a pty, with a link. `noise`: the chance of each byte, either way, to be damaged."""
 
-    def __init__(self, client: SnClient, port: Pty) -> None:
+    def __init__(self, client: SnClient, port: Pty, noise: float = 0.0) -> None:
         super().__init__(client)
         self.port = port
+        self.noise = noise
+        self.rng = Random(3)
         self.link = Link(LinkSettings(uid=b"device", firmware="1.0"), Random(7))
         self.others: list[Received] = []
         self.plugged()
@@ -151,8 +153,8 @@ class FramedDevice(Carried):
         now = time.monotonic()
         for datagram in self.client.datagrams(now):
             assert self.link.send(Channel.MQTT_SN, datagram, now)
-        self.port.write(self.link.data_to_send())
-        data = self.port.read()
+        self.port.write(self._damaged(self.link.data_to_send()))
+        data = self._damaged(self.port.read())
         now = time.monotonic()
         for event in self.link.receive(data, now) if data else ():
             if isinstance(event, Received) and event.channel == Channel.MQTT_SN:
@@ -161,3 +163,42 @@ class FramedDevice(Carried):
                 self.others.append(event)
         self.link.tick(now)
         self.client.tick(now)
+
+    def _damaged(self, data: bytes) -> bytes:
+        if not self.noise:
+            return data
+        flips = (self.rng.random() < self.noise for _ in data)
+        return bytes(
+            byte ^ 1 << self.rng.randrange(8) if flip else byte
+            for byte, flip in zip(data, flips, strict=True)
+        )
+
+
+class FramedForwarder:
+    """A radio's base at a pty: one link, many nodes, each a client of its own."""
+
+    def __init__(self, port: Pty, clients: dict[bytes, SnClient]) -> None:
+        self.port = port
+        self.clients = clients
+        self.link = Link(LinkSettings(uid=b"base", queue=200), Random(7))
+        self.link.plugged(time.monotonic())
+
+    @property
+    def is_idle(self) -> bool:
+        return all(client.is_idle for client in self.clients.values())
+
+    def exchange(self) -> None:
+        now = time.monotonic()
+        for node, client in self.clients.items():
+            client.tick(now)
+            for datagram in client.datagrams(now):
+                header = bytes((3 + len(node), 0xFE, 0)) + node
+                assert self.link.send(Channel.MQTT_SN, header + datagram, now)
+        self.port.write(self.link.data_to_send())
+        data = self.port.read(0.002)
+        now = time.monotonic()
+        for event in self.link.receive(data, now) if data else ():
+            if isinstance(event, Received):
+                end = event.payload[0]
+                self.clients[event.payload[3:end]].receive(event.payload[end:], now)
+        self.link.tick(now)
