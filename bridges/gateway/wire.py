@@ -19,11 +19,8 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
-<<<<<<< HEAD
 from math import inf
-=======
 from pathlib import Path
->>>>>>> w-gateway
 from typing import TYPE_CHECKING, Any, Final
 
 from bridges.gateway.figures import PortFigures

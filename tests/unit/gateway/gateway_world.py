@@ -11,7 +11,7 @@ from bridges.mqttsn.gateway import Gateway
 from bridges.mqttsn.notebook import MemoryNotebook
 from bridges.mqttsn.policy import Policy
 from bridges.mqttsn.ports import Identity
-from bridges.serial.carrier import PortInfo
+from bridges.serial.carrier import PortFigures, PortInfo
 from bridges.serial.events import Event, Received
 from bridges.serial.frames import Capability, Channel
 from bridges.serial.link import Link, LinkSettings
@@ -115,6 +115,7 @@ class FakeCarrier:
     def __init__(self) -> None:
         self.is_held = False
         self.wakes = 0
+        self.figures = PortFigures(baud=115_200)
 
     def start(self) -> None:
         pass
