@@ -40,8 +40,15 @@ def main_of(verb: str, arguments: Sequence[str]) -> int:
     except (DeskError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"heliograph serial {verb}: {error}", file=sys.stderr)
+        print(f"heliograph serial {verb}: {_in_words(error)}", file=sys.stderr)
     return 1
+
+
+def _in_words(error: Exception) -> str:
+    """Python writes "[Errno 2] No such file or directory: 'x'"."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _done(verb: str, options: argparse.Namespace) -> int:

@@ -82,6 +82,8 @@ LEAST_AHEAD: Final = 64  # bytes
 LOG_LINES: Final = 20  # per second that are passed on
 DOUBT: Final = 10.0  # seconds in which a device is understood, for each baud
 DOUBTFUL: Final = 32  # bytes that would have said something
+LONGEST_NAME: Final = 64  # bytes of a file's name
+OFFER_HEADER: Final = 38  # bytes of the message that brings it
 CHECK: Final = 10.0  # seconds between two looks at a file that is under way
 
 log = logging.getLogger("heliograph")
@@ -459,8 +461,10 @@ class Wire:
             return "the device takes no files: it does not speak in frames"
         if link.peer is not None and Capability.FILES not in link.peer.capabilities:
             return "the device takes no files: its HELLO says so"
-        if len(name.encode()) > 64:
-            return "the name is too long: 64 bytes at most"
+        room = LONGEST_NAME if link.peer is None else link.peer.payload_limit - OFFER_HEADER
+        longest = min(LONGEST_NAME, room)
+        if len(name.encode()) > longest:
+            return f"the name is too long for this device: choose one of {longest} bytes (--name)"
         return ""
 
     def _watch_file(self) -> None:
