@@ -40,8 +40,15 @@ def main_of(verb: str, arguments: Sequence[str]) -> int:
     except (DeskError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"heliograph serial {verb}: {error}", file=sys.stderr)
+        print(f"heliograph serial {verb}: {_in_words(error)}", file=sys.stderr)
     return 1
+
+
+def _in_words(error: Exception) -> str:
+    """Python writes "[Errno 2] No such file or directory: 'x'"."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _done(verb: str, options: argparse.Namespace) -> int:
@@ -105,7 +112,8 @@ def state_of(device: KnownDevice, now: float) -> str:
     if device.state != "quarantined":
         return device.state or "never seen"
     seen = "" if device.last_seen is None else f", {age(now - device.last_seen)} ago"
-    return f"waiting ({device.attempts} tries{seen})"
+    tries = "try" if device.attempts == 1 else "tries"
+    return f"waiting ({device.attempts} {tries}{seen})"
 
 
 def age(seconds: float) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHECK: Final = 10.0  # seconds between two looks at a file that is under way
 LONGEST_NAME: Final = 64  # bytes
+OFFER_HEADER: Final = 38  # bytes of the message that brings it
 LAST_NUMBER: Final = 255
 
 log = logging.getLogger("heliograph")
@@ -50,8 +51,6 @@ class FileChannel:
         """Send a file to the device; why not, or "". `report` hears of its progress."""
         if self._sending is not None and not self._sending.is_over:
             return "another file is on its way: try again when it is there"
-        if len(name.encode()) > LONGEST_NAME:
-            return f"the name is too long: {LONGEST_NAME} bytes at most"
         self._number = self._number % LAST_NUMBER + 1
 
         def told(progress: Progress) -> None:
@@ -109,10 +108,14 @@ class FileChannel:
         self._say(f"serial/{self._port.shown_name}/file", told)
 
 
-def objection(link: Link | None) -> str:
-    """Why the device at the other end takes no files; "" if it may."""
+def objection(link: Link | None, name: str) -> str:
+    """Why the device at the other end does not take such a file; "" if it may."""
     if link is None:
         return "the device takes no files: it does not speak in frames"
     if link.peer is not None and Capability.FILES not in link.peer.capabilities:
         return "the device takes no files: its HELLO says so"
+    room = LONGEST_NAME if link.peer is None else link.peer.payload_limit - OFFER_HEADER
+    longest = min(LONGEST_NAME, room)
+    if len(name.encode()) > longest:
+        return f"the name is too long for this device: choose one of {longest} bytes (--name)"
     return ""

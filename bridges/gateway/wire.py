@@ -179,7 +179,7 @@ class Wire:
     def send_file(self, name: str, data: bytes, report: Callable[[Progress], None]) -> str:
         """Send a file to the device; why not, or "". `report` hears of its progress."""
         link = self.link if self.mode in (None, Mode.FRAMED) else None
-        wrong = objection(link) or self._files.send(name, data, report)
+        wrong = objection(link, name) or self._files.send(name, data, report)
         self._gate.wake()
         return wrong
 

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import grp
 import os
+import pwd
 import stat
 import termios
 from pathlib import Path
@@ -286,7 +287,18 @@ def permission_hint(path: str) -> str:
         group = grp.getgrgid(Path(path).stat().st_gid).gr_name
     except (OSError, KeyError):
         group = "dialout"
-    return f"sudo usermod -aG {group} USER, then log in again (a service: restart it)"
+    if group == "root":
+        return (
+            f"it is root's alone: sudo chgrp dialout {path} && sudo chmod 660 {path}, to begin with"
+        )
+    return f"sudo usermod -aG {group} {_user()}, then log in again (a service: restart it)"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "USER"
 
 
 def _why(error: OSError) -> str:

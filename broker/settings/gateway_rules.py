@@ -11,8 +11,6 @@ from broker.settings.words import show
 
 UDP_PORT = 1884  # where MQTT-SN is at home
 LONGEST_PATTERN = 256
-LONGEST_PORT = 512
-USB_IDS = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::([^\s:/\"\\]+))?")
 LAST_TOPIC_ID = 0xFFFE  # 0 and 65535 are reserved [MQTT-SN 5.3.11]
 GOOD_UDP = f'write one such as "udp://0.0.0.0:{UDP_PORT}" or "udp://[::]:{UDP_PORT}"'
 GOOD_PREDEFINED = 'write ids and topics, such as { "1" = "site/door", "2" = "site/temperature" }'
@@ -37,35 +35,16 @@ class SerialPort:
     """Which port: a path, a pattern of paths, USB ids, a place on the network, or auto."""
 
     def read(self, value: object) -> str:
-        text = value.strip() if isinstance(value, str) else ""
-        if not _is_port(text):
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise ValueError(
                 f'{show(value)} is not a port: write "auto", a path such as "/dev/ttyUSB0" or '
-                '"/dev/serial/by-id/*", USB ids such as "2341:0043", "tcp://HOST:PORT" or '
-                '"rfc2217://HOST:PORT"; `heliograph serial ports` shows what is there'
+                '"/dev/serial/by-id/*", USB ids such as "2341:0043", or "tcp://HOST:PORT"; '
+                "`heliograph serial ports` shows what is there"
             )
-        return text
+        return value.strip()
 
     def read_text(self, text: str) -> str:
         return self.read(text)
-
-
-def _is_port(text: str) -> bool:
-    """What bridges.serial.port_names.parse_port can read, and a test holds the two together."""
-    if "://" in text:
-        return _is_port_url(text)
-    is_path = text.startswith("/") and len(text) <= LONGEST_PORT and text.isprintable()
-    return text == "auto" or is_path or USB_IDS.fullmatch(text) is not None
-
-
-def _is_port_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        return False
-    extra = url.path or url.query or url.username
-    return url.scheme in {"tcp", "rfc2217"} and bool(url.hostname and port and not extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
+import pwd
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bridges.gateway import command_monitor, command_ports
+from bridges.serial.local_port import permission_hint
 from bridges.serial.port_names import Device
 from bridges.serial.port_spec import parse_port
 
@@ -63,7 +67,15 @@ def test_who_may_not_open_a_port_is_told_how_he_may(
 ) -> None:
     plugged.append(Device("/dev/tty-that-is-not-there", "", 1, 2))
     command_ports.main([])
-    assert "sudo usermod -aG dialout USER" in capsys.readouterr().out
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"sudo usermod -aG dialout {me}," in capsys.readouterr().out
+
+
+def test_a_port_of_root_alone_is_no_reason_to_join_the_group_of_root(tmp_path: Path) -> None:
+    (tmp_path / "tty").touch()
+    hint = permission_hint(str(tmp_path / "tty"))
+    group = grp.getgrgid((tmp_path / "tty").stat().st_gid).gr_name
+    assert ("chgrp dialout" in hint) == (group == "root")
 
 
 def test_no_port_is_said_with_what_to_do(

@@ -349,7 +349,7 @@ async def test_devices_lists_all_and_what_to_type_next(
     assert [line.split()[:2] for line in printed[1:3]] == [["bad", "never"], ["far", "away"]]
     assert "radio/0a" in printed[2]
     assert printed[3].split() == ["here", "active", "usb", "-", "1", "-"]
-    assert printed[4].startswith("new one  waiting (1 tries, ")
+    assert printed[4].startswith("new one  waiting (1 try, ")
     assert printed[-1] == "  heliograph serial accept 'new one'"
     await world.close()
     assert serial(path, "devices", "--json") == 0
