@@ -215,7 +215,10 @@ static void obey(const char *text, uint8_t size) {
         app.due = hg_port_millis();
         break;
     case LED: platform_led(number != 0); return;
-    case SLEEP: app.sleep = number; break;
+    case SLEEP:
+        app.sleep = number;
+        app.due = hg_port_millis() + (uint32_t)number * 1000;
+        break;
     case STAY:
         app.sleep = 0;
         hg_connect();
