@@ -113,7 +113,7 @@ static struct {
 } cli;
 
 static uint16_t get16(const uint8_t *at) {
-    return (uint16_t)(at[0] << 8 | at[1]);
+    return (uint16_t)((uint16_t)at[0] << 8 | at[1]);
 }
 
 /* ---- The check ---- */
@@ -1285,7 +1285,7 @@ bool hg_begin(const struct hg_config *config, uint16_t nonce) {
     for (uint8_t number = 0; number < config->topic_count; number++) {
         struct hg_topic *topic = topic_at(number);
         if (topic->flags & HG_SHORT) {
-            topic->id = (uint16_t)(HG_FLASH_BYTE(topic->name) << 8 | HG_FLASH_BYTE(topic->name + 1));
+            topic->id = (uint16_t)((uint16_t)HG_FLASH_BYTE(topic->name) << 8 | HG_FLASH_BYTE(topic->name + 1));
         }
     }
     return is_fitting(config);

@@ -172,6 +172,7 @@ static void rest(void) {
         return;
     }
     if (hg_state() == HG_ACTIVE) {
+        app.wants_waking = false;
         hg_sleep((uint16_t)(app.sleep * 3));
     } else if (hg_state() == HG_ASLEEP && app.wants_waking) {
         app.wants_waking = false;

@@ -17,6 +17,7 @@ from bridges.mqttsn.packets import (
     Disconnect,
     Packet,
     Pingreq,
+    Pingresp,
     Puback,
     Publish,
     Pubrec,
@@ -311,14 +312,56 @@ def test_asleep_when_the_gateway_forgets_it_it_connects_and_sleeps_on(gateway):
 
 def test_collecting_it_asks_again_before_the_gateway_could_take_it_for_lost(gateway):
     gateway.ready()
-    [said] = gateway.command(b"sleep 1")
+    [said] = gateway.command(b"sleep 30")
     assert isinstance(said, Publish)
     gateway.answer(Puback(SAID, said.msg_id, 0))
     gateway.answer(Disconnect(), 0.05)
-    [reading] = gateway.hear(1.2)
+    [reading] = gateway.hear(30)
     assert isinstance(reading, Publish)
     assert gateway.answer(Puback(READING, reading.msg_id, 0)) == [Pingreq("host")]
-    assert Pingreq("host") in gateway.hear(1.6)  # of the 3 s that it has announced
+    assert gateway.hear(9) == []
+    assert gateway.hear(2) == [Pingreq("host")]  # of the 90 s that it has announced
+
+
+def test_a_quiet_device_asks_whether_the_gateway_is_there(gateway):
+    gateway.ready()
+    assert gateway.hear(47.5) == []
+    assert gateway.hear(1) == [Pingreq()]
+    assert gateway.answer(Pingresp(), 5) == []
+    [reading] = gateway.hear(10)
+    assert isinstance(reading, Publish)
+    gateway.say(Puback(READING, reading.msg_id, 0))
+    assert gateway.hear(49) == [Pingreq()]
+    assert gateway.hear(40) == [Pingreq()] * 4
+    assert [type(packet) for packet in gateway.hear(10)] == [Connect]
+
+
+def test_it_says_goodbye_shouts_without_a_connection_and_comes_back(gateway):
+    gateway.ready()
+    gateway.device.disconnect()
+    assert gateway.hear() == [Disconnect()]
+    gateway.say(Disconnect())
+    assert gateway.hear(10) == []
+    assert gateway.device.shout(b"help")
+    assert gateway.hear(10) == [
+        Publish(Flags(qos=-1, topic_id_type=2), int.from_bytes(b"hg", "big"), 0, b"help")
+    ]
+    gateway.device.connect()
+    assert [type(packet) for packet in gateway.hear()] == [Connect]
+
+
+def test_it_is_idle_when_nothing_is_open_on_any_level(gateway):
+    gateway.ready()
+    assert gateway.device.is_idle
+    gateway.is_acknowledging = False
+    [message] = gateway.command(b"say1 x")
+    assert isinstance(message, Publish)
+    assert not gateway.device.is_idle
+    gateway.is_acknowledging = True
+    gateway.hear(0.5)
+    assert not gateway.device.is_idle  # the link is done, PUBACK is not there
+    gateway.answer(Puback(SAID, message.msg_id, 0))
+    assert gateway.device.is_idle
 
 
 def test_a_chunk_at_another_place_is_answered_once(gateway):
