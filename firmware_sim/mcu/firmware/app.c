@@ -5,7 +5,7 @@
  *     plant/NAME/reading   "boots.number value", QoS 1; the value comes from a seeded pattern in place of an ADC
  *     plant/NAME/said      "up BOOTS", then an answer to each command but led; "gone" is the will
  *     plant/NAME/do        commands: every MS, led 0, led 1, say0 TEXT to say2 TEXT, shout TEXT, sleep SECONDS, stay, reset
- *     plant/NAME/update    how far the image is: "10" to "100", then "done", "damaged", "refused" (see image.c)
+ *     plant/NAME/update    how far the image is: "0" to "90", then "done", "damaged", "refused" (see image.c)
  *     hg                   what is shouted: QoS -1
  */
 #include "app.h"
