@@ -44,13 +44,13 @@ async def _emulate(options: argparse.Namespace) -> None:
     sizes = check_image(options.image, part)
     async with emulated_port(
         options.image, part, options.port, baud=options.baud, faults=errors(options.errors)
-    ) as wire:
+    ) as port:
         print(
             f"{options.image.name} ({sizes.flash} bytes of flash, {sizes.ram} of RAM) runs on an "
-            f"emulated {part.name} behind {wire.path}. Ctrl-C ends it.",
+            f"emulated {part.name} behind {port.path}. Ctrl-C ends it.",
             flush=True,
         )
-        await asyncio.Event().wait()
+        raise EmulatorError(await port.ended())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,6 +42,23 @@ class CompiledDevice:
         """Have the client send a line to the gateway's log; False: no room."""
         return bool(self._library.host_log(text, len(text)))
 
+    def connect(self) -> None:
+        """Have the client connect, after `disconnect`."""
+        self._library.host_connect()
+
+    def disconnect(self) -> None:
+        """Have the client say goodbye."""
+        self._library.host_disconnect()
+
+    def shout(self, text: bytes) -> bool:
+        """Have the client publish at most 24 bytes with QoS -1; False: not now."""
+        return bool(self._library.host_shout(text, len(text)))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client has all said and answered."""
+        return bool(self._library.host_is_idle())
+
     def plugged(self, now: float) -> None:
         """See End."""
         self.boots += 1
@@ -84,6 +101,8 @@ def _load(path: Path) -> ctypes.CDLL:
     library.host_take.restype = ctypes.c_size_t
     library.host_led.restype = ctypes.c_bool
     library.host_time.restype = ctypes.c_uint64
-    library.host_log.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
-    library.host_log.restype = ctypes.c_bool
+    for call in (library.host_log, library.host_shout):
+        call.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+        call.restype = ctypes.c_bool
+    library.host_is_idle.restype = ctypes.c_bool
     return library

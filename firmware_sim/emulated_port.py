@@ -25,6 +25,28 @@ if TYPE_CHECKING:
 _NONE: Final = LaneSettings().faults
 
 
+class EmulatedPort:
+    """What can be done to the port, and to the controller behind it."""
+
+    def __init__(self, wire: PtyWire, end: EmulatedEnd) -> None:
+        self.emulator = end.emulator
+        self.reset = wire.reset  # press the button
+        self.unplug = wire.unplug
+        self.replug = wire.replug
+        self._wire = wire
+        self._end = end
+
+    @property
+    def path(self) -> Path:
+        """Where the port is, while it is plugged in."""
+        return self._wire.path
+
+    async def ended(self) -> str:
+        """Wait for the emulator to end by itself; why it has."""
+        await self._end.is_gone.wait()
+        return self._end.failure or ""
+
+
 @asynccontextmanager
 async def emulated_port(
     image: Path,
@@ -34,11 +56,8 @@ async def emulated_port(
     baud: int = 115_200,
     faults: Faults = _NONE,
     seed: int = 1,
-) -> AsyncIterator[PtyWire]:
-    """A port at `path` with the firmware behind it, running.
-
-    The wire it gives has `reset`, `unplug` and `replug`. Raises ImageError and EmulatorError.
-    """
+) -> AsyncIterator[EmulatedPort]:
+    """A port at `path` with the firmware behind it, running. Raises ImageError, EmulatorError."""
     world = RealWorld(asyncio.get_running_loop())
     rng = Random(seed)  # noqa: S311 - a simulation repeats
     lane = LaneSettings(baud=baud, faults=faults)
@@ -49,7 +68,7 @@ async def emulated_port(
         end.wake = wire.wake
         try:
             wire.plug()
-            yield wire
+            yield EmulatedPort(wire, end)
         finally:
             wire.close()
             world.close()

@@ -8,6 +8,7 @@ the pipe closes, because we are done or dead, it kills QEMU. QEMU does not pace 
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from firmware_sim.images import Part, check_image
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from pathlib import Path
 
@@ -232,6 +232,7 @@ class EmulatedEnd:
         self.emulator = emulator
         self.wake: Callable[[], None] = lambda: None
         self.failure: str | None = None  # why there is no emulator any more
+        self.is_gone = asyncio.Event()
         self._loop = loop
         self._said: list[bytes] = []
         self._is_started = False
@@ -276,7 +277,8 @@ class EmulatedEnd:
         data = self.emulator.read()
         if data is None:
             self._loop.remove_reader(self.emulator.fileno())
-            self.failure = f"the emulator has ended: {self.emulator.last_words()}"
+            self.failure = f"the emulator has ended: {self.emulator.last_words() or 'it was quit'}"
+            self.is_gone.set()
             return
         self._said.append(data)
         self.wake()

@@ -108,11 +108,12 @@ static struct {
     uint8_t topic; /* of the message: number, size, flags */
     uint8_t size;
     uint8_t flags;
+    uint8_t refusals; /* of the message, for its topic's id */
     bool is_bye; /* the DISCONNECT that was said is none for sleeping */
 } cli;
 
 static uint16_t get16(const uint8_t *at) {
-    return (uint16_t)(at[0] << 8 | at[1]);
+    return (uint16_t)((uint16_t)at[0] << 8 | at[1]);
 }
 
 /* ---- The check ---- */
@@ -672,7 +673,7 @@ static void on_puback(const uint8_t *p) {
     }
     if (code == CONGESTION) {
         cli.request = PUBLISH;
-    } else if (code == INVALID_TOPIC_ID && !(topic_at(cli.topic)->flags & TOPIC_TYPE) && cli.tries < ANSWER_TRIES) {
+    } else if (code == INVALID_TOPIC_ID && !(topic_at(cli.topic)->flags & TOPIC_TYPE) && cli.refusals++ < ANSWER_TRIES) {
         topic_at(cli.topic)->id = 0; /* it is to be registered, and then published again */
     } else {
         end_message(code == ACCEPTED ? HG_PUBLISHED : HG_FAILED, code);
@@ -1284,7 +1285,7 @@ bool hg_begin(const struct hg_config *config, uint16_t nonce) {
     for (uint8_t number = 0; number < config->topic_count; number++) {
         struct hg_topic *topic = topic_at(number);
         if (topic->flags & HG_SHORT) {
-            topic->id = (uint16_t)(HG_FLASH_BYTE(topic->name) << 8 | HG_FLASH_BYTE(topic->name + 1));
+            topic->id = (uint16_t)((uint16_t)HG_FLASH_BYTE(topic->name) << 8 | HG_FLASH_BYTE(topic->name + 1));
         }
     }
     return is_fitting(config);
@@ -1326,6 +1327,7 @@ bool hg_publish(uint8_t topic, const void *data, uint8_t size, uint8_t flags) {
     cli.topic = topic;
     cli.data = data;
     cli.size = size;
+    cli.refusals = 0;
     cli.flags = flags & (QOS | HG_RETAIN);
     cli.message_id = (flags & QOS) == HG_QOS_1 || (flags & QOS) == HG_QOS_2 ? new_id() : 0;
     return true;

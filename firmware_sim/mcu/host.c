@@ -55,6 +55,10 @@ bool host_led(void);
 void host_ask_time(void);
 uint64_t host_time(void);
 bool host_log(const char *text, size_t size);
+void host_disconnect(void);
+void host_connect(void);
+bool host_shout(const char *text, size_t size);
+bool host_is_idle(void);
 
 void host_begin(uint16_t boots, uint32_t millis) {
     now = millis;
@@ -98,6 +102,27 @@ uint64_t host_time(void) {
 
 bool host_log(const char *text, size_t size) {
     return hg_log(text, (uint8_t)size);
+}
+
+void host_disconnect(void) {
+    hg_disconnect();
+}
+
+void host_connect(void) {
+    hg_connect();
+}
+
+/* A message of QoS -1. */
+bool host_shout(const char *text, size_t size) {
+    static uint8_t shouted[24];
+    for (size_t at = 0; at < size && at < sizeof shouted; at++) {
+        shouted[at] = (uint8_t)text[at];
+    }
+    return hg_publish(3, shouted, (uint8_t)size, HG_QOS_NONE);
+}
+
+bool host_is_idle(void) {
+    return hg_is_idle();
 }
 
 #else

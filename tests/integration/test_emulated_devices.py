@@ -183,3 +183,9 @@ async def test_publish_and_subscribe_with_sleep_need_512_bytes_of_ram_with_the_s
 @pytest.mark.parametrize("name", DEVICES)
 async def test_a_controller_on_a_bad_wire(name):
     await emulate(name, on_a_bad_wire_everything_comes_once, lanes=(BAD, BAD))
+
+
+def test_hostile_bytes_are_withstood_under_sanitizers():
+    fuzz = built("build/fuzz", "fuzz")
+    run = subprocess.run([fuzz, "1", "1"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from firmware_sim import command_emulate
+from firmware_sim.emulated_port import emulated_port
 from firmware_sim.emulator import Emulator, EmulatorError
 from firmware_sim.images import PARTS, ImageError
 from tests.support.mcu import built
@@ -23,6 +26,8 @@ PARTS_AND_FILES = [("atmega328p", "avr"), ("lm3s6965", "lm3s")]
 OWNER = """
 import sys, time
 from pathlib import Path
+from firmware_sim import command_emulate
+from firmware_sim.emulated_port import emulated_port
 from firmware_sim.emulator import Emulator
 from firmware_sim.images import PARTS
 emulator = Emulator(Path(sys.argv[1]), PARTS["lm3s6965"])
@@ -77,6 +82,7 @@ def test_one_that_ends_says_why(tmp_path):
         emulator.quit()
         with pytest.raises(EmulatorError, match="the emulator has ended"):
             emulator.run()
+        assert select.select([emulator], [], [], PATIENCE)[0]
         assert emulator.read() is None
 
 
@@ -104,3 +110,30 @@ def test_a_missing_compiler_names_its_package():
     )
     assert made.returncode != 0
     assert "no-such-gcc is missing; install it with: sudo apt-get install" in made.stderr
+
+
+async def test_a_port_whose_emulator_ends_says_so(tmp_path):
+    image, part = built("lm3s", "lm3s.elf"), PARTS["lm3s6965"]
+    async with asyncio.timeout(PATIENCE), emulated_port(image, part, tmp_path / "tty") as port:
+        assert port.path.exists()
+        port.emulator.quit()
+        assert "the emulator has ended" in await port.ended()
+    assert not port.path.exists()
+
+
+def test_the_command_ends_with_a_signal_and_leaves_nothing(tmp_path):
+    image, path = built("lm3s", "lm3s.elf"), tmp_path / "ttyEMU"
+    command = [sys.executable, "-m", "firmware_sim.command_emulate", image, "--part", "lm3s6965"]
+    with subprocess.Popen([*command, "--port", path], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert f"runs on an emulated lm3s6965 behind {path}" in run.stdout.readline()
+        run.terminate()
+        assert run.wait(PATIENCE) == 0
+    assert not path.is_symlink()
+
+
+def test_the_command_refuses_what_it_cannot_run(tmp_path, capsys):
+    image = tmp_path / "blink.hex"
+    image.write_text(":100000000C9434000C943E00")
+    assert command_emulate.main([str(image)]) == 1
+    assert "is no ELF file" in capsys.readouterr().err

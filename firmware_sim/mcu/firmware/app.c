@@ -5,7 +5,7 @@
  *     plant/NAME/reading   "boots.number value", QoS 1; the value comes from a seeded pattern in place of an ADC
  *     plant/NAME/said      "up BOOTS", then an answer to each command but led; "gone" is the will
  *     plant/NAME/do        commands: every MS, led 0, led 1, say0 TEXT to say2 TEXT, shout TEXT, sleep SECONDS, stay, reset
- *     plant/NAME/update    how far the image is: "10" to "100", then "done", "damaged", "refused" (see image.c)
+ *     plant/NAME/update    how far the image is: "0" to "90", then "done", "damaged", "refused" (see image.c)
  *     hg                   what is shouted: QoS -1
  */
 #include "app.h"
@@ -172,6 +172,7 @@ static void rest(void) {
         return;
     }
     if (hg_state() == HG_ACTIVE) {
+        app.wants_waking = false;
         hg_sleep((uint16_t)(app.sleep * 3));
     } else if (hg_state() == HG_ASLEEP && app.wants_waking) {
         app.wants_waking = false;
@@ -215,7 +216,10 @@ static void obey(const char *text, uint8_t size) {
         app.due = hg_port_millis();
         break;
     case LED: platform_led(number != 0); return;
-    case SLEEP: app.sleep = number; break;
+    case SLEEP:
+        app.sleep = number;
+        app.due = hg_port_millis() + (uint32_t)number * 1000;
+        break;
     case STAY:
         app.sleep = 0;
         hg_connect();

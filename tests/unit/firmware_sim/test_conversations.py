@@ -22,7 +22,14 @@ SHELF = 4096
 
 
 def compiled(world: VirtualWorld, **arguments) -> Site:
+    """As small as it gets: CRC-16, 48 bytes, one frame at a time."""
     device = CompiledDevice(built("host", "libhost.so"))
+    return Site(world, device, "host", SHELF, **arguments)
+
+
+def large(world: VirtualWorld, **arguments) -> Site:
+    """CRC-32, 240 bytes, four frames at a time."""
+    device = CompiledDevice(built("host", "libhost-large.so"))
     return Site(world, device, "host", SHELF, **arguments)
 
 
@@ -43,13 +50,14 @@ def test_the_model(talk):
 
 
 @pytest.mark.parametrize("talk", TALKS + IMAGE_TALKS, ids=lambda talk: talk.__name__)
-def test_the_compiled_client(talk):
-    hold(compiled(VirtualWorld()), talk)
+@pytest.mark.parametrize("device", [compiled, large])
+def test_the_compiled_client(device, talk):
+    hold(device(VirtualWorld()), talk)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rate", [1 / 300, 1 / 100, 1 / 30])
-@pytest.mark.parametrize("device", [model, compiled])
+@pytest.mark.parametrize("device", [model, compiled, large])
 def test_on_bad_wires(device, rate, seed):
     lane = LaneSettings(faults=errors(rate))
     site = device(VirtualWorld(), lanes=(lane, lane), seed=seed)
