@@ -48,11 +48,13 @@ class MemoryShelf:
         """See Shelf."""
         assert self._part is not None
         self.files[self._part.name] = bytes(self._data)
-        self.discard()
-        self.discarded -= 1
+        self._clear()
 
     def discard(self) -> None:
         """See Shelf."""
         self.discarded += 1
+        self._clear()
+
+    def _clear(self) -> None:
         self._part = None
         self._data.clear()
