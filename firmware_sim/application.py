@@ -142,7 +142,7 @@ class Application:
         times = (self._read_at, self._push_at, self._sleep_at, self._storm_at, self._signal_at())
         return min((at for at in times if at is not None), default=None)
 
-    def tick(self, now: float) -> None:
+    def step(self, now: float) -> None:
         """Do what is due."""
         if not self._powered:
             return

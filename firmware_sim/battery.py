@@ -6,6 +6,7 @@ Sending is charged by airtime: bytes on the air at the radio's rate, plus the st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 SECONDS_PER_HOUR: Final = 3600.0
@@ -51,7 +52,7 @@ class Battery:
     def volts(self) -> float:
         """What the device would measure."""
         left = self.left
-        for (low, volts), (high, more) in zip(_CURVE, _CURVE[1:], strict=False):
+        for (low, volts), (high, more) in pairwise(_CURVE):
             if left <= high:
                 return volts + (more - volts) * (left - low) / (high - low)
         return _CURVE[-1][1]

@@ -29,7 +29,7 @@ def number_in(payload: bytes) -> int:
 class Books:
     """All that is noted. `epoch` is the wall's time at 0.0."""
 
-    def __init__(self, epoch: float) -> None:
+    def __init__(self, epoch: float = 0.0) -> None:
         self.epoch = epoch
         self.ledger = Ledger()
         self.commands = Ledger()

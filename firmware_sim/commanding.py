@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from firmware_sim.books import COMMAND
 from firmware_sim.client import Message
-from firmware_sim.ledger import Ledger, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from firmware_sim.crew import Device
+    from firmware_sim.ledger import Ledger, Stream
     from firmware_sim.scenario import Kind
-
-Publish = "Callable[[Message, Stream, int, float], bool]"
 
 
 class Commander:
@@ -50,9 +48,9 @@ class Commander:
         """When the next command goes out."""
         return self._next
 
-    def tick(self, now: float) -> None:
-        """Send one."""
-        if self._next is None:
+    def step(self, now: float) -> None:
+        """Send one, if it is time."""
+        if self._next is None or now < self._next:
             return
         self._next += self._gap
         stream = self._streams[self._place]

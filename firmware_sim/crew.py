@@ -1,4 +1,7 @@
-"""The devices of a scenario: each with its own seeded chance, so one more device changes no other."""
+"""The devices of a scenario: each with its own seeded chance.
+
+Rule kept here: one more device changes no other.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from firmware_sim.books import Books
-    from firmware_sim.client import Client
     from firmware_sim.evidence import Evidence
     from firmware_sim.scenario import Kind, Scenario, SignalSettings
     from firmware_sim.signals import Signal
+    from firmware_sim.ways import Way
 
 MOST_DIGITS = 4
 
@@ -29,11 +32,11 @@ class Device:
 
     def __init__(self, kind: Kind, plan: Plan, evidence: Evidence, rng: Random) -> None:
         self.kind, self.plan, self.evidence, self.rng = kind, plan, evidence, rng
-        self.client: Client
+        self.client: Way
         self.application: Application
 
 
-def muster(scenario: Scenario, books: Books, way: Callable[[Device], Client]) -> list[Device]:
+def muster(scenario: Scenario, books: Books, way: Callable[[Device], Way]) -> list[Device]:
     """Make all devices; `way` gives each its client."""
     return [
         _outfitted(scenario, device, books, way)
@@ -82,7 +85,7 @@ def _plan(kind: Kind, name: str, client_id: str, rng: Random) -> Plan:
 
 
 def _outfitted(
-    scenario: Scenario, device: Device, books: Books, way: Callable[[Device], Client]
+    scenario: Scenario, device: Device, books: Books, way: Callable[[Device], Way]
 ) -> Device:
     device.client = way(device)
     battery = device.kind.battery

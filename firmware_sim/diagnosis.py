@@ -1,7 +1,7 @@
 """Naming broken firmware by what can be seen from outside.
 
-The judges are told neither the scenario nor which bugs were asked for. Each looks at the evidence of
-one device, and says what is wrong with it in the numbers that prove it.
+The judges are told neither the scenario nor which bugs were asked for. Each looks at the evidence
+of one device, and says what is wrong with it in the numbers that prove it.
 """
 
 from __future__ import annotations

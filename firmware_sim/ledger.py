@@ -8,10 +8,10 @@ A message is a line of its stream (a topic of one device) and has one fate on th
     refused        the way to the broker said that it will not take it
     acknowledged   the other side owns it (QoS 0: it has left the device)
 
-and on the other side it arrived not at all, once, or more than once. Both sides are noted in arrays,
-19 bytes for a message. Promises that can be broken: what was acknowledged with QoS 1 or 2 arrives;
-with QoS 0 and 2 not more often than it was handed over; first arrivals come in order; nothing
-arrives that was never made.
+and on the other side it arrived not at all, once, or more than once. Both sides are noted in
+arrays, 19 bytes for a message. Promises that can be broken: what was acknowledged with QoS 1 or 2
+arrives; with QoS 0 and 2 not more often than it was handed over; first arrivals come in order;
+nothing arrives that was never made.
 """
 
 from __future__ import annotations

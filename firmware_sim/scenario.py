@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from firmware_sim import wires
@@ -39,6 +38,7 @@ from firmware_sim.signals import SIGNALS, Row, read_recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 WAYS: Final = ("mqtt", *wires.WAYS)
 MOST_DEVICES, MOST_WIRES = 50_000, 1024
@@ -91,7 +91,7 @@ class Kind:
     drift_ppm: float = 0.0  # at most, in either direction
     battery: BatterySettings | None = None
     bugs: frozenset[Bug] = frozenset()
-    wire: wires.WireSettings = wires.WireSettings()
+    wire: wires.WireSettings = field(default_factory=wires.WireSettings)
 
     @property
     def is_durable(self) -> bool:
@@ -103,7 +103,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One [[event]]: the power of some devices is gone at `at` for `lasts` seconds."""
+    """One [[event]]: at `at`, for `lasts` seconds, some devices have no power, or no wire."""
 
     at: float
     what: str = "brown-out"
@@ -243,7 +243,7 @@ _DEVICES: Final[Mapping[str, Rule]] = {
 }
 _EVENT: Final[Mapping[str, Rule]] = {
     "at": Duration(0.0, LONGEST),
-    "what": Choice(("brown-out",)),
+    "what": Choice(("brown-out", "unplug")),
     "devices": Text(r"[A-Za-z0-9_*?-]+", 'write a kind, or several with *, such as "hall-*"'),
     "lasts": Duration(0.001, DAY),
     "every": Duration(0.1, LONGEST),
@@ -348,8 +348,7 @@ class _Reading:
         given = {key: value for key, value in table.items() if key != "type"}
         try:
             keywords = Range(f'the signal "{name}"', _SIGNAL_KEYS[name]).read(given)
-            if keywords.get("low", 0.0) >= keywords.get("high", 100.0):
-                raise ValueError("low is not below high")
+            check_span(keywords)
             return self._recording(keywords) if name == "replay" else SignalSettings(name, keywords)
         except ValueError as error:
             self._complain(dotted, str(error))
@@ -420,8 +419,15 @@ def _with_interval(values: dict[str, Any]) -> dict[str, Any]:
 # ---- what no single key can tell ----
 
 
+def check_span(keywords: Mapping[str, Any]) -> None:
+    """A range has room. Raises ValueError."""
+    low, high = keywords.get("low", 0.0), keywords.get("high", 100.0)
+    if low >= high:
+        raise ValueError(f"low, {low:g}, is not below high, {high:g}: write a range with room")
+
+
 def _kind_problems(kind: Kind) -> Iterator[tuple[str, str]]:
-    for check in (_way_problems, _bug_problems, _rate_problems):
+    for check in (_way_problems, _bug_problems, _wire_problems, _rate_problems):
         yield from check(kind)
 
 
@@ -438,8 +444,8 @@ def _way_problems(kind: Kind) -> Iterator[tuple[str, str]]:
             "broker",
             f'is for way = "mqtt": a "{kind.way}" device reaches its broker by a gateway',
         )
-    if kind.way == "text" and kind.qos > 1:
-        yield "qos", "lines of text know no more than 1: write 0 or 1"
+    if kind.way == "text" and kind.qos != 0:
+        yield "qos", "lines of text are not acknowledged: write qos = 0"
     if kind.sleeps and kind.way == "text":
         yield "sleeps", "lines of text know no sleep: leave it out"
     if kind.way == "mqtt" and kind.session == "durable" and kind.qos == 2 and kind.version != "5":
@@ -455,6 +461,13 @@ def _bug_problems(kind: Kind) -> Iterator[tuple[str, str]]:
         yield "bugs", '"duplicate_ids" needs a second device: write count = 2 or more'
 
 
+def _wire_problems(kind: Kind) -> Iterator[tuple[str, str]]:
+    try:
+        _ = kind.wire.faults
+    except ValueError as error:
+        yield "wire", str(error)
+
+
 def _rate_problems(kind: Kind) -> Iterator[tuple[str, str]]:
     if kind.way not in wires.WAYS or kind.interval is None:
         return
@@ -463,8 +476,11 @@ def _rate_problems(kind: Kind) -> Iterator[tuple[str, str]]:
     if wanted > capacity:
         yield (
             "interval",
-            f"a wire of {kind.wire.baud} baud carries {capacity:.0f} bytes per second, and this "
-            f"wants {wanted:.0f}: write {in_words(_round_up(TYPICAL_MESSAGE / capacity))} or more",
+            (
+                f"a wire of {kind.wire.baud} baud carries {capacity:.0f} bytes per second, and "
+                f"this wants {wanted:.0f}: "
+                f"write {in_words(_round_up(TYPICAL_MESSAGE / capacity))} or more"
+            ),
         )
 
 
@@ -499,14 +515,18 @@ def _size_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     if scenario.time == "real" and rate > MOST_PER_SECOND:
         yield (
             "devices",
-            f"they would send {rate:.0f} messages per second: at most {MOST_PER_SECOND:.0f}, "
-            "so write longer intervals or fewer devices",
+            (
+                f"they would send {rate:.0f} messages per second: at most {MOST_PER_SECOND:.0f}, "
+                "so write longer intervals or fewer devices"
+            ),
         )
     if rate * scenario.duration > MOST_MESSAGES:
         yield (
             "scenario.duration",
-            f"that makes {rate * scenario.duration:.0f} messages: at most {MOST_MESSAGES} in one "
-            "run, so write a shorter duration or longer intervals",
+            (
+                f"that makes {rate * scenario.duration:.0f} messages: at most {MOST_MESSAGES} in "
+                "one run, so write a shorter duration or longer intervals"
+            ),
         )
 
 

@@ -72,7 +72,7 @@ class Temperature:
 
 
 class Drift:
-    """A value that wanders and never returns by itself: a tank, a pressure, a bearing that wears."""
+    """A value that wanders and never returns by itself: a tank, a pressure, a worn bearing."""
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ class Switchboard:
         """Stop; clients are closed by their owners before. Waits for threads that connect."""
         self._timer.cancel()
         for client in self._clients:
-            client.cut()
+            client.close(0.0)
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     def _tick(self) -> None:
@@ -89,7 +89,7 @@ class Switchboard:
 
 
 class TcpClient:
-    """One MQTT client; implements `Client`. `heard` is called when events are to be taken."""
+    """One MQTT client; implements `Way`. `heard` is called when events are to be taken."""
 
     def __init__(
         self,
@@ -114,11 +114,12 @@ class TcpClient:
         self._retry: asyncio.TimerHandle | None = None
         self._collecting = False
         self._granted = 0
+        self._plugged = True
         self._watched: Any = None  # the socket the loop watches
         self._mqtt = self._make()
         board.add(self)
 
-    # ---- Client ----
+    # ---- Way ----
 
     @property
     def is_up(self) -> bool:
@@ -127,7 +128,7 @@ class TcpClient:
     def connect(self, now: float) -> None:
         self._wanted = True
         self._collecting = False
-        if not self._up and not self._connecting and self._retry is None:
+        if not self._up and not self._connecting and self._retry is None and self._plugged:
             self._open()
 
     def publish(self, message: Message, token: int, now: float) -> bool:
@@ -178,12 +179,30 @@ class TcpClient:
         """Whether it is a client of this broker."""
         return self._endpoint == endpoint
 
-    def forget(self) -> None:
-        """Say goodbye, and let the broker forget the session."""
+    def forget(self, now: float) -> None:
         self._goodbye(0)
 
-    def cut(self) -> None:
-        """The power is gone: nothing is said, and nothing remembered."""
+    def unplug(self, now: float) -> None:
+        self._plugged = False
+        self._stop_retrying()
+        if self._watched is not None:
+            socket = self._watched
+            self._unwatch()
+            socket.close()  # the library keeps what is on its way
+            self._lost("unplugged")
+
+    def plug(self, now: float) -> None:
+        self._plugged = True
+        if self._wanted:
+            self.connect(now)
+
+    def quality(self) -> None:
+        return None
+
+    def close(self, now: float) -> None:
+        self.cut(now)
+
+    def cut(self, now: float) -> None:
         self._wanted = self._up = False
         self._stop_retrying()
         self._drop()
@@ -237,7 +256,7 @@ class TcpClient:
     def _connect_blocking(self, mqtt: paho.Client) -> None:
         properties = None
         if self._settings.version == "5" and self._settings.durable:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = _properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = SESSION
         mqtt.connect(
             self._endpoint.host,
@@ -265,7 +284,7 @@ class TcpClient:
         """Tell it, and try again later: soon at first, then less often, each at its own time."""
         self._up = False
         self._tell(Down(why))
-        if self._wanted and self._retry is None:
+        if self._wanted and self._retry is None and self._plugged:
             pause = min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
             self._failures = min(self._failures + 1, 10)
             self._retry = self._board.loop.call_later(
@@ -284,7 +303,7 @@ class TcpClient:
             return
         properties = None
         if self._settings.version == "5" and session == 0 and self._settings.durable:
-            properties = Properties(PacketTypes.DISCONNECT)
+            properties = _properties(PacketTypes.DISCONNECT)
             properties.SessionExpiryInterval = 0
         if self._watched is not None:
             self._mqtt.disconnect(properties=properties)
@@ -391,6 +410,10 @@ class TcpClient:
         if not self._told:
             self._told = True
             self._board.loop.call_soon(self._heard)
+
+
+def _properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call] # the library's
 
 
 def close_silently(mqtt: paho.Client) -> None:
