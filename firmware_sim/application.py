@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LINGER: Final = 0.5  # seconds a sleeping device stays to hear what waits for it
 AWAKE_AT_MOST: Final = 30.0  # then it sleeps, whatever is left to send
 TRY_AGAIN: Final = 0.5  # when the client had no room
-TRIES: Final = 20  # then the message is given up: this way cannot carry it
+GIVE_UP: Final = 10.0  # with nothing under way, a message that is not taken is given up
 OVERHEAD: Final = 60  # bytes on the air around a payload
 
 
@@ -79,7 +79,7 @@ class Application:
         self._push_at: float | None = None
         self._sleep_at: float | None = None
         self._storm_at: float | None = None
-        self._tries = 0
+        self._stuck_since: float | None = None
 
     # ---- from outside ----
 
@@ -224,7 +224,7 @@ class Application:
             if not self.client.publish(self._message(reading), token, now):
                 self._no_room(reading, now)
                 return
-            self._tries = 0
+            self._stuck_since = None
             self.flash.handed_over()
             self._books.handed(reading, now)
             if self.battery is not None:
@@ -236,13 +236,14 @@ class Application:
 
     def _no_room(self, reading: Reading, now: float) -> None:
         """Later; and not for ever, or one message that cannot go would hold up all others."""
-        self._tries += 1
         self._push_at = now + TRY_AGAIN
-        if self._tries < TRIES:
+        if self._stuck_since is None or self.flash.under_way():
+            self._stuck_since = now
+        if now - self._stuck_since < GIVE_UP:
             return
-        self._tries = 0
+        self._stuck_since = None
         self.flash.give_up()
-        self._books.refused(reading, "the way to the broker does not take it")
+        self._books.given_up(reading, now, "the way to the broker does not take it")
 
     # ---- sleeping and connecting ----
 

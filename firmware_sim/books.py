@@ -66,6 +66,12 @@ class Books:
         self.ledger.streams[reading.topic].acknowledged(reading.seq, now)
         self.ledger.acknowledged += 1
 
+    def given_up(self, reading: Reading, now: float, why: str) -> None:
+        """The way to the broker does not carry the reading; seen from outside: it was tried."""
+        stream = self.ledger.streams[reading.topic]
+        self.devices[stream.device].sent(len(reading.payload), now)
+        self.refused(reading, why)
+
     def refused(self, reading: Reading, why: str) -> None:
         """The reading was not taken."""
         self.ledger.streams[reading.topic].refused(reading.seq)

@@ -26,7 +26,7 @@ SAME: Final = 20
 
 
 class Finding(NamedTuple):
-    """One device, what is wrong with it, and why we think so."""
+    """One device, what is wrong with it, and why we think so: `proof` goes on after "it"."""
 
     device: str
     kind: str
@@ -87,7 +87,7 @@ def _oversized(evidence: Evidence) -> str:
 def _garbage(evidence: Evidence) -> str:
     if not evidence.garbage:
         return ""
-    return f"{evidence.garbage} of {evidence.arrived} messages are not JSON"
+    return f"sent {evidence.garbage} messages that are not JSON, of {evidence.arrived}"
 
 
 def _never_acks(evidence: Evidence) -> str:
@@ -100,7 +100,7 @@ def _clock_wrong(evidence: Evidence) -> str:
     if not evidence.clocks:
         return ""
     days = evidence.clock_off / 86_400
-    return f"its clock is off by {days:.1f} days in {evidence.clocks} messages"
+    return f"told a time that is off by {days:.1f} days, in {evidence.clocks} messages"
 
 
 def _sends_twice(evidence: Evidence) -> str:

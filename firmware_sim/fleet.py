@@ -119,8 +119,8 @@ class Fleet:
         """Take the last sample, and let the devices say goodbye."""
         if self.phase == "connecting":
             return
-        self.phase = "closing"
         self._sample()
+        self.phase = "closing"
         now = self._world.now
         for device in self.devices:
             device.client.forget(now)
@@ -178,6 +178,8 @@ class Fleet:
         self._world.add(commander)
 
     def _sample(self) -> None:
+        if self.phase == "closing":
+            return
         now = self._world.now
         self.record.take(now, self.books, self.devices, self._qualities())
         if self.phase == "running":

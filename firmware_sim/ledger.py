@@ -136,6 +136,10 @@ class Stream:
     def __iter__(self) -> Iterator[Line]:
         return (self.line(seq) for seq in range(len(self)))
 
+    def latencies(self) -> Iterator[float]:
+        """From handing over to arrival, of all that have arrived."""
+        return (after for after in self._arrived_after if after != _NEVER)
+
     def line(self, seq: int) -> Line:
         """What is known of one message."""
         return Line(

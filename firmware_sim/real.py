@@ -242,7 +242,7 @@ class RealRun:
     async def _drain(self) -> None:
         self.fleet.finish()
         until = self._loop.time() + self._scenario.drain
-        while self._loop.time() < until and not self.fleet.is_settled():
+        while self._loop.time() < until and not self.fleet.is_settled():  # noqa: ASYNC110 - two ends
             await asyncio.sleep(LOOK)
 
     async def _close(self) -> None:

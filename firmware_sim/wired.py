@@ -47,12 +47,13 @@ class WiredWay:
         if not self.line.is_powered:
             self.line.power_on(now)
         self._machine.connect(now)
-        self._world.wake(self.line)
+        self._asked(now)
 
     def publish(self, message: Message, token: int, now: float) -> bool:
         """See Client."""
         taken = self._machine.publish(message, token, now)
-        self._world.wake(self.line)
+        if taken:
+            self._asked(now)
         return taken
 
     def subscribe(self, topic_filter: str, qos: int, now: float) -> None:
@@ -63,17 +64,17 @@ class WiredWay:
     def sleep(self, duration: float, now: float) -> None:
         """See Client."""
         self._machine.sleep(duration, now)
-        self._world.wake(self.line)
+        self._asked(now)
 
     def wake(self, now: float) -> None:
         """See Client."""
         self._machine.wake(now)
-        self._world.wake(self.line)
+        self._asked(now)
 
     def disconnect(self, now: float) -> None:
         """See Client."""
         self._machine.disconnect(now)
-        self._world.wake(self.line)
+        self._asked(now)
 
     def take_events(self) -> Sequence[ClientEvent]:
         """See Client."""
@@ -136,6 +137,11 @@ class WiredWay:
     def data_to_send(self) -> bytes:
         """See Machine."""
         return self._machine.data_to_send()
+
+    def _asked(self, now: float) -> None:
+        """The machine may have something to say, to the wire and to the device."""
+        self._world.wake(self.line)
+        self._world.at(now, self._heard)
 
     def _made(self) -> ClientMachine:
         return MACHINES[self._device.kind.way](self._device, self._device.rng)
