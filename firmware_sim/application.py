@@ -192,6 +192,7 @@ class Application:
         values["battery"] = round(self.battery.volts, 3)
         if not self.battery.is_empty:
             return True
+        self._books.exhausted.append(self.plan.name)
         self.client.disconnect(now)
         self.power_off(now)
         return False

@@ -37,6 +37,7 @@ class Books:
         self.online: dict[str, int] = {}  # by kind
         self.downs: dict[str, int] = {}  # reasons, in words
         self.refusals: dict[str, int] = {}
+        self.exhausted: list[str] = []  # devices without power for good
 
     def enrol(self, name: str, kind: str, topic: str, qos: int) -> Evidence:
         """A new device. Raises ValueError if its topic is taken."""

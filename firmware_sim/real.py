@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 REACHED_WITHIN: Final = 10.0  # seconds, the broker at the start
 LOOK: Final = 0.1  # how often the end looks whether all has come
+QUIET: Final = 0.4  # without an arrival, then no more are on their way
 INSTALL: Final = "devices over TCP need an MQTT library: pip install 'heliograph[sim]'"
 
 
@@ -242,8 +243,12 @@ class RealRun:
     async def _drain(self) -> None:
         self.fleet.finish()
         until = self._loop.time() + self._scenario.drain
-        while self._loop.time() < until and not self.fleet.is_settled():  # noqa: ASYNC110 - two ends
-            await asyncio.sleep(LOOK)
+        arrived = -1  # what has no acknowledgement is waited for as long as something comes
+        while self._loop.time() < until:
+            if self.fleet.is_settled() and arrived == self.fleet.books.ledger.arrived:
+                return
+            arrived = self.fleet.books.ledger.arrived
+            await asyncio.sleep(QUIET)
 
     async def _close(self) -> None:
         self.fleet.leave()

@@ -254,6 +254,9 @@ class TcpClient:
         opening.add_done_callback(lambda done: self._opened(mqtt, done))
 
     def _connect_blocking(self, mqtt: paho.Client) -> None:
+        if mqtt.host:  # only the first time it is to start with a clean session
+            mqtt.reconnect()
+            return
         properties = None
         if self._settings.version == "5" and self._settings.durable:
             properties = _properties(PacketTypes.CONNECT)

@@ -84,6 +84,7 @@ class Figures:
     notes: tuple[tuple[float, str], ...]
     downs: Mapping[str, int]
     refusals: Mapping[str, int]
+    exhausted: tuple[str, ...]  # devices whose batteries are empty
     findings: tuple[Finding, ...]
     strangers: int
     ledger: str  # SHA-256
@@ -114,6 +115,7 @@ def figures_of(outcome: Outcome) -> Figures:
         notes=tuple(outcome.record.notes),
         downs=dict(books.downs),
         refusals=dict(books.refusals),
+        exhausted=tuple(books.exhausted),
         findings=tuple(diagnose(books.devices.values())),
         strangers=books.ledger.strangers,
         ledger=books.ledger.digest(),

@@ -160,7 +160,8 @@ _CHARTS: Final = (
 
 
 def _events(figures: Figures) -> Iterator[str]:
-    if not (figures.notes or figures.downs or figures.refusals or figures.strangers):
+    happened = (figures.notes, figures.downs, figures.refusals, figures.strangers)
+    if not any((*happened, figures.exhausted)):
         return
     yield '<section class="card"><h2>What happened</h2><ul class="events">'
     for at, note in figures.notes[:MOST_FINDINGS]:
@@ -169,6 +170,9 @@ def _events(figures: Figures) -> Iterator[str]:
     yield from _reasons("refused", figures.refusals)
     if figures.strangers:
         yield f"<li>{plural(figures.strangers, 'message')} of others on our topics</li>"
+    if figures.exhausted:
+        names = ", ".join(map(escape, figures.exhausted[:MOST_FINDINGS]))
+        yield f"<li>batteries that are empty: {names}</li>"
     yield "</ul></section>"
 
 

@@ -112,7 +112,9 @@ def _reasons(figures: Figures) -> Iterator[str]:
             yield f"{title} {count(number)} times: {why}"
     if figures.strangers:
         yield f"{plural(figures.strangers, 'message')} of others on our topics"
-    if figures.downs or figures.refusals or figures.strangers:
+    if figures.exhausted:
+        yield f"batteries that are empty: {', '.join(figures.exhausted[:MOST_FINDINGS])}"
+    if figures.downs or figures.refusals or figures.strangers or figures.exhausted:
         yield ""
 
 
@@ -131,7 +133,7 @@ def _verdict(figures: Figures) -> Iterator[str]:
     yield f"ledger {figures.ledger}"
     total = figures.balance
     if figures.is_good:
-        yield "The ledger balances: what was acknowledged arrived, as often and in order as promised."
+        yield "The ledger balances: what was acknowledged arrived, as often and in order."
         return
     yield "THE LEDGER DOES NOT BALANCE:"
     for number, what in (
