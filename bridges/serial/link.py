@@ -298,6 +298,7 @@ class Link:
             self._hello_at = min(self._hello_at, self._now + self.settings.hello_gap)
         if self.state is State.OPENING:
             return
+        self._sending.timeouts = 0  # somebody is there: it is for doubt to ask
         if self.state is State.OPEN and self._now - self._heard_at > self.settings.doubt:
             self._ask()
         if self._now >= self._nak_at:

@@ -115,8 +115,12 @@ class Publishing:
         return max((each.tries for each in self._in_turn()), default=0)
 
     def restart(self) -> None:
-        """The connection is new: everything unanswered goes again, in order."""
+        """The connection is new: everything unanswered goes again, in order; topics may have
+        other numbers now.
+        """
         for each in self._messages:
+            if each.step is Step.SENT:
+                each.step = Step.WAITING
             each.again_at = None
             each.tries = min(each.tries, 1)  # it is a repetition all the same
 

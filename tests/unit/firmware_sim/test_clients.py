@@ -178,6 +178,21 @@ def test_a_storm_of_unplugging_loses_nothing(qos: int, seed: int) -> None:
     assert len(dev.line.happened) > 10
 
 
+def test_what_waits_while_the_wire_is_away_is_not_said_twice() -> None:
+    site = Site()
+    dev = site.station("dev", clean_session=False, keep_alive=600).connected()
+    dev.publish("up/a", b"before")
+    dev.settle()
+    dev.line.unplug(site.now)
+    dev.publish("up/a", b"meanwhile")
+    site.run(120.0)
+    dev.line.plug(site.now)
+    site.world.wake(dev.line)
+    dev.settle()
+    assert [payload for _, payload in site.heard] == [b"before", b"meanwhile"]
+    assert dev.client.sn.repeats == 0
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_gateways_that_start_anew_lose_and_double_nothing(seed: int) -> None:
     site = Site(seed, errors(0.005))

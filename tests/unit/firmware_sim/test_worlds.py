@@ -144,6 +144,39 @@ def test_what_is_scheduled_happens_to_the_line() -> None:
     assert talk.line.happened == list(schedule)
 
 
+class Notebook:
+    """An end that notes what comes and says what it was told to."""
+
+    def __init__(self, says: bytes = b"") -> None:
+        self.got: list[bytes] = []
+        self._says = says
+
+    def plugged(self, now: float) -> None: ...
+
+    def receive(self, data: bytes, now: float) -> None:
+        self.got.append(data)
+
+    def tick(self, now: float) -> None: ...
+
+    def next_deadline(self) -> None: ...
+
+    def data_to_send(self) -> bytes:
+        data, self._says = self._says, b""
+        return data
+
+
+def test_the_host_gets_the_first_part_of_a_frame_and_then_the_end() -> None:
+    world = VirtualWorld()
+    host, device = Notebook(), Notebook(b"a whole frame")
+    byte = 10 / 115_200
+    faults = Faults(schedule=(Incident(7.5 * byte, What.UNPLUG, 1.0),))
+    uart = VirtualUart(LaneSettings(), LaneSettings(), Random(1))
+    world.add(Line.with_faults(uart, host, device, faults, rng=Random(1)))
+    world.run(5.0)
+    assert host.got[-1] == b""
+    assert b"".join(host.got) == b"a whole"
+
+
 def test_a_thousand_idle_lines_cost_a_day_little() -> None:
     world = VirtualWorld()
     log: list[tuple[float, str]] = []

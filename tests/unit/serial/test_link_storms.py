@@ -276,3 +276,18 @@ def test_channels_keep_their_own_order_through_noise() -> None:
 
 def test_the_host_of_the_tests_is_the_default() -> None:
     assert LinkSettings(uid=b"host", firmware="1.0") == HOST
+
+
+def test_noise_is_no_silence() -> None:
+    """As long as something is heard, it is worth more to repeat than to ask who is there."""
+    world = World(1).opened()
+    # Frames come, and not one of them is sound.
+    world.bench.outward[0]._spoil = lambda data: bytes(byte and byte ^ 0x80 for byte in data)
+    start = world.bench.now
+    world.number(1)
+    world.bench.pump()
+    world.bench.run(start + 1.5)
+    assert world.device.state.value == "open"
+    assert world.device.resent > 8
+    world.bench.run(start + 5.0, lambda: world.device.state.value == "asking")
+    assert world.device.state.value == "asking"
