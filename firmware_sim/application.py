@@ -333,7 +333,7 @@ class Application:
         assert isinstance(event, Arrived)
         self._books.command_arrived(event.message.topic, event.message.payload, now)
 
-    def _on_asleep(self, _: ClientEvent, now: float) -> None:
+    def _on_asleep(self, _: ClientEvent, _now: float) -> None:
         self._leave()
 
 

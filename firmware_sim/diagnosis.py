@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from firmware_sim.evidence import Evidence
 
 STORM_UPS: Final = 10  # in a minute
-MESSAGES_PER_UP: Final = 2  # a storm has fewer
+MESSAGES_PER_UP: Final = 0.5  # a storm has fewer
 LARGE: Final = 8 * 1024
 LARGER_THAN_USUAL: Final = 3
 UNCONFIRMED: Final = 2

@@ -5,6 +5,8 @@ devices that sleep. It is no broker: there are no filters, no retained messages 
 real broker does with a fleet is seen in real time.
 """
 
+# ruff: noqa: ARG002 - a `Way` is told the time
+
 from __future__ import annotations
 
 from collections import deque

@@ -4,6 +4,8 @@ MQTT-SN 1.2 in any of the serial modes, or lines of text. It grants everything; 
 rules and its patience is the one in `bridges`, and has tests of its own.
 """
 
+# ruff: noqa: ARG002 - one signature for all packets
+
 from __future__ import annotations
 
 from collections import deque

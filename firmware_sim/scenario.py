@@ -228,7 +228,7 @@ _DEVICES: Final[Mapping[str, Rule]] = {
     "version": Choice(("3.1.1", "5")),
     "topic": _TOPIC,
     "interval": _INTERVAL,
-    "qos": Whole(-1, 2),
+    "qos": Whole(0, 2),
     "sleeps": Flag(),
     "session": Choice(("durable", "clean")),
     "keep_alive": Whole(1, 65_535),
@@ -437,8 +437,6 @@ def _way_problems(kind: Kind) -> Iterator[tuple[str, str]]:
             parse_endpoint(kind.broker)
         except ValueError as error:
             yield "broker", str(error)
-    if kind.way == "mqtt" and kind.qos < 0:
-        yield "qos", "-1 is for MQTT-SN alone: write 0, 1 or 2, or another way"
     if kind.way != "mqtt" and kind.broker:
         yield (
             "broker",
@@ -540,6 +538,7 @@ def _lines_of_keys(text: str) -> dict[str, int]:
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
             section = header[1]
+            lines.setdefault(section, number)
             if section in _LISTS:
                 entries[section] += 1
                 section = f"{section}[{entries[section]}]"

@@ -5,6 +5,8 @@ sockets and calls the library when bytes are there; one ticker looks after all k
 connecting, which blocks in the library, is done by a few threads.
 """
 
+# ruff: noqa: ARG002 - a `Way` is told the time; here the loop has it
+
 from __future__ import annotations
 
 import asyncio

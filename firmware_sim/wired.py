@@ -110,7 +110,7 @@ class WiredWay:
         self._seen = (written, harmed)
         return max(1.0 - spoilt / sent, 0.0) if sent else None
 
-    def close(self, now: float) -> None:
+    def close(self, now: float) -> None:  # noqa: ARG002 - a Way
         """See Way."""
         self._world.remove(self.line)
 
