@@ -347,7 +347,9 @@ class Line:
     def pump(self, now: float) -> None:
         """Take what both have to say."""
         for end in self._alive():
-            self.uart.write(end, self.ends[end].data_to_send(), now)
+            data = self.ends[end].data_to_send()
+            if data:
+                self.uart.write(end, data, now)
 
     def next_deadline(self) -> float | None:
         """When the next of all these happens."""

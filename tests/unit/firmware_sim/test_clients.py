@@ -103,7 +103,7 @@ def test_a_full_queue_takes_no_more() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.01])
 def test_a_day_of_sleep_loses_nothing(rate: float) -> None:
     site = Site(faults=errors(rate))
-    dev = site.station("dev", clean_session=False).connected()
+    dev = site.station("dev", "sleeper", clean_session=False).connected()
     dev.ask("subscribe", "down/#", 1)
     dev.settle()
     for turn, payload in enumerate(numbers(24)):
@@ -125,7 +125,8 @@ def test_a_day_of_sleep_loses_nothing(rate: float) -> None:
 
 def test_one_that_nobody_wakes_collects_by_itself_before_it_counts_as_lost() -> None:
     site = Site()
-    dev = site.station("dev", will=Message("w", b"gone", 1), clean_session=False).connected()
+    will = Message("w", b"gone", 1)
+    dev = site.station("dev", "sleeper", will=will, clean_session=False).connected()
     dev.ask("sleep", 600.0)
     site.run(DAY)
     assert site.heard == []
