@@ -163,7 +163,9 @@ class RealRun:
     def _wired(self, device: Device) -> Way:
         """Its port is a pty, which a gateway opens like any other."""
         wire, name = device.kind.wire, device.plan.name
-        way = WiredWay(device, self._world, partial(self.fleet.heard, device))
+        # another run is another session: its nonces are not those of the last one
+        fresh = chance(self._scenario, f"{name}/{self.started}")
+        way = WiredWay(device, self._world, fresh, partial(self.fleet.heard, device))
         rng = chance(self._scenario, f"{name}/wire")
         path = Path(self._scenario.ports) / name
         wired = PtyWire(self._world, path, way, uart_of(wire, rng), rng=rng, faults=wire.faults)

@@ -79,7 +79,7 @@ class VirtualRun:
 
     def _wired(self, device: Device, heard: Callable[[], None]) -> Way:
         wire, name = device.kind.wire, device.plan.name
-        way = WiredWay(device, self._world, heard)
+        way = WiredWay(device, self._world, device.rng, heard)
         port = HubPort(self._hub, device.kind.way, wire.baud, chance(self._scenario, f"{name}/hub"))
         rng = chance(self._scenario, f"{name}/wire")
         incidents = Incidents(wire.faults, rng, self._world.now)

@@ -12,6 +12,7 @@ from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
 from firmware_sim.clients.text import TextClient
 from firmware_sim.clients.unframed import raw_client, slip_client
+from firmware_sim.uart import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +30,11 @@ _UID: Final = 16  # bytes
 class WiredWay:
     """A `Way`, and the device's `End` of a `Line`. `heard` is called when there may be events."""
 
-    def __init__(self, device: Device, world: World, heard: Callable[[], None]) -> None:
+    def __init__(
+        self, device: Device, world: World, rng: Random, heard: Callable[[], None]
+    ) -> None:
         self.line: Line
-        self._device, self._world, self._heard = device, world, heard
+        self._device, self._world, self._rng, self._heard = device, world, rng, heard
         self._machine = self._made()
         self._seen = (0, 0)  # bytes written and harmed, when quality was last asked
 
@@ -45,7 +48,7 @@ class WiredWay:
     def connect(self, now: float) -> None:
         """See Client."""
         if not self.line.is_powered:
-            self.line.power_on(now)
+            self._boot(now)
         self._machine.connect(now)
         self._asked(now)
 
@@ -138,13 +141,19 @@ class WiredWay:
         """See Machine."""
         return self._machine.data_to_send()
 
+    def _boot(self, now: float) -> None:
+        """What came while there was no power, nobody has heard."""
+        while self.line.uart.read(DEVICE, now):
+            pass
+        self.line.reset(now)
+
     def _asked(self, now: float) -> None:
         """The machine may have something to say, to the wire and to the device."""
         self._world.wake(self.line)
         self._world.at(now, self._heard)
 
     def _made(self) -> ClientMachine:
-        return MACHINES[self._device.kind.way](self._device, self._device.rng)
+        return MACHINES[self._device.kind.way](self._device, self._rng)
 
 
 def _sn(device: Device) -> SnSettings:
