@@ -7,6 +7,7 @@ broker is noted here, by durable subscribers of their own.
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 REACHED_WITHIN: Final = 10.0  # seconds, the broker at the start
 LOOK: Final = 0.1  # how often the end looks whether all has come
 QUIET: Final = 0.4  # without an arrival, then no more are on their way
+FILES: Final = 2  # that a device on a wire has open; over TCP it is one
+SPARE_FILES: Final = 200
 INSTALL: Final = "devices over TCP need an MQTT library: pip install 'heliograph[sim]'"
 
 
@@ -95,16 +98,19 @@ class RealRun:
         self._scenario = scenario
         self._authority = authority
         self._stopping = asyncio.Event()
+        self._is_hurried = False
         self._verifiers: list[Verifier] = []
         self._ports: list[PtyWire] = []
         self._board: Switchboard | None = None
 
     def stop(self) -> None:
-        """End it early; all the same it is wound up in order."""
+        """End it early; all the same it is wound up in order, unless this is said once more."""
+        self._is_hurried = self._stopping.is_set()
         self._stopping.set()
 
     async def run(self) -> Outcome:
         """Run to the end. Raises FleetError when it cannot begin."""
+        make_room(self._scenario.devices)
         try:
             await self._verify()
             self._make_folder()
@@ -246,7 +252,7 @@ class RealRun:
         self.fleet.finish()
         until = self._loop.time() + self._scenario.drain
         arrived = -1  # what has no acknowledgement is waited for as long as something comes
-        while self._loop.time() < until:
+        while self._loop.time() < until and not self._is_hurried:
             if self.fleet.is_settled() and arrived == self.fleet.books.ledger.arrived:
                 return
             arrived = self.fleet.books.ledger.arrived
@@ -268,6 +274,20 @@ class RealRun:
         for wired in self._ports:
             wired.close()
         self._world.close()
+
+
+def make_room(devices: int) -> None:
+    """Let this process have as many files as it needs. Raises FleetError if it may not."""
+    wanted = devices * FILES + SPARE_FILES
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now >= wanted or now == resource.RLIM_INFINITY:
+        return
+    if wanted > most != resource.RLIM_INFINITY:
+        raise FleetError(
+            f"{devices} devices need {wanted} open files, and {most} are allowed here: raise it "
+            f"(`ulimit -Hn {wanted}`, as root), or take fewer with --devices"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def load_tcp() -> ModuleType:

@@ -146,6 +146,7 @@ class WiredWay:
         while self.line.uart.read(DEVICE, now):
             pass
         self.line.reset(now)
+        self.quality()  # that was no fault of the wire
 
     def _asked(self, now: float) -> None:
         """The machine may have something to say, to the wire and to the device."""

@@ -12,7 +12,7 @@ from firmware_sim import hub
 from firmware_sim.command import main
 from firmware_sim.endpoint import parse_endpoint
 from firmware_sim.fleet import FleetError
-from firmware_sim.real import load_tcp
+from firmware_sim.real import load_tcp, make_room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +128,15 @@ def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "paho.mqtt", None)
     with pytest.raises(FleetError, match=r"pip install 'heliograph\[sim\]'"):
         load_tcp()
+
+
+def test_more_devices_than_files_are_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    make_room(400)
+    with pytest.raises(FleetError, match="5000 devices need 10200 open files, and 4096 are"):
+        make_room(5000)
 
 
 def test_a_url_is_read_with_its_defaults_and_shown_without_its_password() -> None:
