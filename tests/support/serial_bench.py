@@ -92,9 +92,9 @@ class Ledger:
             who = f"{topic} at {receiver}"
             got, sent = self.got[receiver, topic], self.sent[topic]
             if missing := self._missing(receiver, topic):
-                found.append(f"{who}: {len(missing)} lost, such as {sorted(missing)[0]!r}")
+                found.append(f"{who}: {len(missing)} lost, such as {min(missing)!r}")
             if strange := set(got) - set(sent):
-                found.append(f"{who}: {len(strange)} never sent, such as {sorted(strange)[0]!r}")
+                found.append(f"{who}: {len(strange)} never sent, such as {min(strange)!r}")
             firsts = list(dict.fromkeys(got))
             if firsts != [each for each in sent if each in set(firsts)]:
                 found.append(f"{who}: out of order: {firsts}")

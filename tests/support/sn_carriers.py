@@ -1,5 +1,5 @@
-"""Ways for foreign MQTT-SN clients (`SnClient`, written from the standard alone) to a gateway: UDP, a
-raw serial wire, and a radio, which has many of them behind one wire.
+"""Ways for foreign MQTT-SN clients (`SnClient`, written from the standard alone) to a gateway: UDP,
+a raw serial wire, and a radio, which has many of them behind one wire.
 
     raw     packets one after the other, their length byte is all that separates them
     radio   each packet with a forwarder's header (length, FE, radius, node), in frames or raw
