@@ -35,7 +35,7 @@ LEAST_AHEAD: Final = 32  # bytes
 SHORTEST_NAP: Final = 0.001  # between two ticks that changed nothing
 BLOCKED_NAP: Final = 0.05  # ... while the port takes nothing
 LINGER: Final = 0.5  # seconds that `close` waits for the last words to be on the wire
-GOOD_WHILE: Final = 5.0  # open for so long: the next wait is short again
+GOOD_WHILE: Final = 5.0  # open for so long, or somebody was understood: the next wait is short
 _BITS: Final = 10  # of one byte on the wire
 
 log = logging.getLogger("heliograph.serial")
@@ -151,10 +151,14 @@ class Carrier:
         pause = self.settings.first_retry
         while True:
             opened_at = self._loop.time()
-            if await self._once() and self._loop.time() - opened_at > GOOD_WHILE:
+            if await self._once() and self._was_worth_it(opened_at):
                 pause = self.settings.first_retry
             await asyncio.sleep(pause * (0.75 + self._rng.random() / 2))
             pause = min(2 * pause, self.settings.longest_retry)
+
+    def _was_worth_it(self, opened_at: float) -> bool:
+        """Whether the port was good for something: a plug that wobbles is not a broken port."""
+        return self._search.is_met or self._loop.time() - opened_at > GOOD_WHILE
 
     async def _once(self) -> bool:
         """Open the port and serve it until it is gone; False: it could not be opened."""

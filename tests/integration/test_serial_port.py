@@ -447,6 +447,18 @@ async def test_a_fault_of_the_owner_ends_one_connection_loudly(world: World) -> 
 
 
 @on_each_loop
+async def test_a_plug_that_wobbles_is_not_waited_for_longer_each_time(world: World) -> None:
+    cable = world.cable()
+    _, owner = world.carrier(str(cable.link), first_retry=0.001, longest_retry=3600.0)
+    for number in range(1, 20):
+        cable.plug()
+        await owner.until(lambda: len(owner.plugged) == number)  # noqa: B023
+        cable.write(b"x")
+        await owner.until(lambda: len(owner.received) == number)  # noqa: B023
+        cable.unplug()
+
+
+@on_each_loop
 async def test_a_thousand_replugs_leave_nothing_behind(world: World) -> None:
     cable = world.cable()
     rng = random.Random(5)
