@@ -20,7 +20,8 @@ ARGS ?=
 TESTS ?= tests
 ROUNDS ?= 25
 
-.PHONY: help setup run test check fmt conformance bench fuzz torture torture-connections torture-volume clean
+.PHONY: help setup run test check fmt conformance bench bench-serial fuzz firmware hil
+.PHONY: torture torture-connections torture-serial torture-volume clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -49,6 +50,9 @@ bench: $(TEST_READY)  ## measure against other brokers; options go into ARGS="--
 	@.ci/debian-packages rabbitmq-server=rabbitmq-server
 	$(BIN)/python -m tests.performance $(ARGS)
 
+bench-serial: $(TEST_READY)  ## measure the serial gateway on a pty
+	$(BIN)/python -m tests.performance.serial $(ARGS)
+
 fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
@@ -58,13 +62,22 @@ torture: $(TEST_READY)  ## kill the broker under load; ROUNDS=25, options into A
 torture-connections: $(TEST_READY)  ## 20,000 clients want in where 5,000 may
 	$(BIN)/python -m tests.integration.torture_connections $(ARGS)
 
+torture-serial: $(TEST_READY)  ## a thousand pulled plugs, and kills, around the serial gateway
+	$(BIN)/python -m tests.integration.torture_serial $(ARGS)
+
 torture-volume: $(TEST_READY)  ## a million messages wait, a million topics are retained; takes minutes
 	$(BIN)/python -m tests.integration.volume $(ARGS)
+
+firmware: $(TEST_READY)  ## build the firmware for all controllers, and print its sizes
+	$(MAKE) -C firmware_sim/mcu
+
+hil: $(TEST_READY)  ## hold the firmware's conversations with real hardware: DEV=/dev/ttyUSB0
+	HIL_DEVICE=$(DEV) $(BIN)/pytest tests/integration/test_emulated_devices.py -k hil $(ARGS)
 
 setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
 
 clean:  ## remove the virtual environment and everything generated
-	rm -rf $(VENV) build dist *.egg-info tests/interop/node_modules
+	rm -rf $(VENV) build dist *.egg-info tests/interop/node_modules firmware_sim/mcu/build
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
