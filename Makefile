@@ -72,6 +72,7 @@ firmware: $(TEST_READY)  ## build the firmware for all controllers, and print it
 	$(MAKE) -C firmware_sim/mcu
 
 hil: $(TEST_READY)  ## hold the firmware's conversations with real hardware: DEV=/dev/ttyUSB0
+	@[ -n "$(DEV)" ] || { echo "Say where the board is: make hil DEV=/dev/ttyUSB0" >&2; exit 1; }
 	HIL_DEVICE=$(DEV) $(BIN)/pytest tests/integration/test_emulated_devices.py -k hil $(ARGS)
 
 setup: $(TEST_READY) $(NODE_READY)  ## install what run, test, check and bench need
