@@ -6,6 +6,7 @@ Devices and subscribers tell it what passes their doors; it knows nothing of bug
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from firmware_sim.diagnosis import FAR_OFF
@@ -15,6 +16,7 @@ from firmware_sim.ledger import Fate, Ledger
 if TYPE_CHECKING:
     from firmware_sim.flash import Reading
 
+RECENT: Final = 256
 COMMAND: Final = "/command"  # behind a device's topic
 _SEQ: Final = re.compile(rb'"seq": ?(\d{1,9})\b')
 _LONGEST_HEAD: Final = 64  # bytes in which the number stands
@@ -37,6 +39,7 @@ class Books:
         self.online: dict[str, int] = {}  # by kind
         self.downs: dict[str, int] = {}  # reasons, in words
         self.refusals: dict[str, int] = {}
+        self.waits: deque[float] = deque(maxlen=RECENT)  # the last latencies, for the display
         self.exhausted: list[str] = []  # devices without power for good
 
     def enrol(self, name: str, kind: str, topic: str, qos: int) -> Evidence:
@@ -110,8 +113,10 @@ class Books:
         if stream is None:
             self.ledger.strangers += not topic.endswith(COMMAND)
             return
-        stream.arrived(number_in(payload), now)
+        took = stream.arrived(number_in(payload), now)
         self.ledger.arrived += 1
+        if took is not None:
+            self.waits.append(took)
         self.devices[stream.device].reading(payload, self.epoch + now, FAR_OFF)
 
 

@@ -22,7 +22,7 @@ from firmware_sim.report.figures import as_json, figures_of
 from firmware_sim.report.page import page
 from firmware_sim.report.text import text_report
 from firmware_sim.rules import DAY, Duration, Whole
-from firmware_sim.scenario import LONGEST, MOST_DEVICES, ScenarioError, load, scaled
+from firmware_sim.scenario import LONGEST, MOST_DEVICES, ScenarioError, checked, load, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,7 +139,12 @@ def _is_page(path: Path) -> bool:
 
 
 def _adapted(scenario: Scenario, options: argparse.Namespace) -> Scenario:
-    """The scenario with what the command line says instead."""
+    """The scenario with what the command line says instead. Raises as `load`, and FleetError."""
+    if scenario.time == "virtual" and options.broker is not None:
+        raise FleetError(
+            f"{options.scenario} runs in virtual time, without a broker: leave --broker out, "
+            'or write time = "real" there'
+        )
     changes = {
         key: value
         for key in ("broker", "seed", "duration", "ports")
@@ -149,7 +154,7 @@ def _adapted(scenario: Scenario, options: argparse.Namespace) -> Scenario:
         kinds = tuple(replace(kind, broker="") for kind in scenario.kinds)
         changes["kinds"] = kinds
     adapted = replace(scenario, **changes)
-    return adapted if options.devices is None else scaled(adapted, options.devices)
+    return checked(adapted if options.devices is None else scaled(adapted, options.devices))
 
 
 def _parser() -> argparse.ArgumentParser:

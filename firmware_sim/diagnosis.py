@@ -72,7 +72,7 @@ def _storm(evidence: Evidence) -> str:
     ups, messages = evidence.storm_ups, evidence.storm_messages
     if ups < STORM_UPS or messages >= ups * MESSAGES_PER_UP:
         return ""
-    return f"connected {ups} times within a minute, for {messages} messages"
+    return f"connected {ups} times within a minute; messages meanwhile: {messages}"
 
 
 def _oversized(evidence: Evidence) -> str:

@@ -118,20 +118,19 @@ class Stream:
         """The device has it no more."""
         self._flags[seq] |= _DROPPED
 
-    def arrived(self, seq: int, now: float) -> None:
-        """It came out at the other side."""
+    def arrived(self, seq: int, now: float) -> float | None:
+        """It came out at the other side; returns how long it took, the first time."""
         if not 0 <= seq < len(self._flags) or not self._flags[seq] & _HANDED:
             self.unknown += 1
-            return
+            return None
         self._copies[seq] = min(self._copies[seq] + 1, _MOST)
         if self._copies[seq] > 1:
-            return
+            return None
         self._arrived_after[seq] = now - self._handed_at[seq]
         self.awaited -= bool(self._flags[seq] & _ACKED) and self.qos > 0
-        if seq < self._newest:
-            self.out_of_order += 1
-        else:
-            self._newest = seq
+        self.out_of_order += seq < self._newest
+        self._newest = max(self._newest, seq)
+        return self._arrived_after[seq]
 
     def __iter__(self) -> Iterator[Line]:
         return (self.line(seq) for seq in range(len(self)))

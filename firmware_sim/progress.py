@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from firmware_sim.report.words import count, span
+from firmware_sim.report.words import count, span, wait
 
 if TYPE_CHECKING:
     from firmware_sim.fleet import Fleet
@@ -23,6 +24,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
         self._last = 0.0
         self._phase = ""
+        self._shown = (0.0, 0)  # time and messages, when the last line was made
 
     def show(self) -> None:
         """Show it, if it is time."""
@@ -47,10 +49,25 @@ class Progress:
 
     def _line(self) -> str:
         fleet = self._fleet
-        ledger, online = fleet.books.ledger, sum(fleet.books.online.values())
-        return (
-            f"{fleet.phase} {span(fleet.now())} of {span(fleet.scenario.duration)}: "
-            f"{count(online)} of {count(fleet.scenario.devices)} connected, "
-            f"sent {count(ledger.handed)}, acknowledged {count(ledger.acknowledged)}, "
-            f"arrived {count(ledger.arrived)}, awaited {count(ledger.awaited)}"
+        books = fleet.books
+        ledger = books.ledger
+        waits = sorted(books.waits)
+        latency = f", latency {wait(waits[len(waits) // 2])}" if waits else ""
+        line = (
+            f"{fleet.phase} {span(round(fleet.now()))} of {span(fleet.scenario.duration)}: "
+            f"{count(sum(books.online.values()))} of {count(fleet.scenario.devices)} connected, "
+            f"sent {count(ledger.handed)} ({count(self._rate())}/s), "
+            f"acknowledged {count(ledger.acknowledged)}, arrived {count(ledger.arrived)}{latency}"
         )
+        return line[: self._width() - 1] if self._is_terminal else line
+
+    def _rate(self) -> float:
+        """Messages per second of the fleet's time, since the last line."""
+        now, sent = self._fleet.now(), self._fleet.books.ledger.handed
+        seconds, more = now - self._shown[0], sent - self._shown[1]
+        self._shown = (now, sent)
+        return more / seconds if seconds > 0 else 0.0
+
+    @staticmethod
+    def _width() -> int:
+        return shutil.get_terminal_size().columns

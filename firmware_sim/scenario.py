@@ -162,6 +162,14 @@ def scaled(scenario: Scenario, devices: int) -> Scenario:
     return replace(scenario, kinds=tuple(kinds))
 
 
+def checked(scenario: Scenario) -> Scenario:
+    """The scenario, if it can be run as it is now. Raises ScenarioError."""
+    problems = [f"{key}: {wrong}" for key, wrong in _scenario_problems(scenario)]
+    if problems:
+        raise ScenarioError(problems)
+    return scenario
+
+
 # ---- the keys ----
 
 _TOPIC = Text(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from paho.mqtt.publish import single
 
 from firmware_sim.balance import Balance, balance_of
 from firmware_sim.bugs import Bug
@@ -81,10 +82,6 @@ def arrived(number: int) -> Callable[[RealRun], Awaitable[None]]:
     return wait
 
 
-def arrivals(stream: Stream) -> int:
-    return sum(line.copies for line in stream)
-
-
 def balance(outcome: Outcome, kind: str = "") -> Balance:
     streams = outcome.books.ledger.streams.values()
     return balance_of(stream for stream in streams if stream.kind.endswith(kind))
@@ -98,19 +95,30 @@ async def test_a_fleet_of_all_versions_and_qualities_balances(broker: BrokerProc
     assert diagnose(outcome.books.devices.values()) == []
 
 
-@pytest.mark.parametrize("transport", ["tls", "ws", "wss"])
-async def test_a_fleet_speaks_over_every_transport(
-    broker: BrokerProcess, certificates: Certificates, transport: str
+async def test_kinds_of_one_fleet_come_by_every_transport(
+    broker: BrokerProcess, certificates: Certificates
 ) -> None:
-    scheme = "mqtts" if transport == "tls" else transport
-    place = broker.endpoints[transport]
-    asked = replace(
-        scenario(broker, *KINDS[:3], name=transport),
-        broker=f"{scheme}://{HOST}:{place.port}{place.path}",
+    schemes = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
+    kinds = [
+        Kind(
+            f"{scheme}-{version.replace('.', '-')}",
+            2,
+            broker=f"{scheme}://{HOST}:{broker.endpoints[transport].port}",
+            version=version,
+            interval=0.05,
+            commands=0.5,
+        )
+        for transport, scheme in schemes.items()
+        for version in ("5", "3.1.1")
+    ]
+    outcome = await run(
+        scenario(broker, *kinds, name="ways"), arrived(300), str(certificates.authority)
     )
-    outcome = await run(asked, arrived(60), str(certificates.authority))
-    assert balance(outcome).is_good
-    assert balance(outcome).arrived >= 60
+    for kind in kinds:
+        told = balance(outcome, kind.kind)
+        assert told.is_good
+        assert told.made == told.arrived > 10
+    assert balance_of(outcome.books.commands.streams.values()).arrived > 0
 
 
 async def test_the_ledger_balances_when_the_broker_is_killed_in_the_middle(
@@ -152,13 +160,34 @@ async def test_what_was_not_acknowledged_survives_a_brown_out(broker: BrokerProc
 
 
 async def test_commands_wait_for_devices_that_sleep(broker: BrokerProcess) -> None:
-    kind = Kind("node", 4, interval=0.8, sleeps=True, commands=0.5)
+    kind = Kind("node", 4, interval=1.2, sleeps=True, commands=0.3)
 
     async def wait(made: RealRun) -> None:
         streams = made.fleet.books.commands.streams.values()
-        await until(made, lambda: bool(streams) and all(arrivals(one) for one in streams))
+        await until(made, lambda: bool(streams) and all(has_begun(one) for one in streams))
+
+    def has_begun(stream: Stream) -> bool:
+        """The first commands, in whatever mood they found the device."""
+        return len(stream) > 6 and all(stream.line(seq).copies for seq in range(6))
 
     outcome = await run(scenario(broker, kind, name="sleepy"), wait)
+    assert balance(outcome).is_good
+
+
+async def test_what_the_broker_has_retained_from_another_run_is_not_counted(
+    broker: BrokerProcess,
+) -> None:
+    await asyncio.to_thread(
+        single,
+        "sim/old-one/old-one-0001",
+        b'{"seq":0}',
+        qos=1,
+        retain=True,
+        hostname=HOST,
+        port=broker.port,
+    )
+    outcome = await run(scenario(broker, KINDS[0], name="old"), arrived(20))
+    assert outcome.books.ledger.strangers == 0
     assert balance(outcome).is_good
 
 

@@ -93,6 +93,20 @@ def test_a_bad_scenario_ends_with_1_and_says_why(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--broker", "mqtt://h"], "runs in virtual time, without a broker: leave --broker out"),
+        (["--duration", "300d", "--devices", "50"], "messages: at most 20000000 in one run"),
+    ],
+)
+def test_options_that_do_not_go_with_the_scenario_end_with_1(
+    quick: str, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([quick, *arguments]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["--broker", "localhost"],
