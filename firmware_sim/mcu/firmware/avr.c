@@ -58,9 +58,9 @@ void platform_led(bool is_on) {
 }
 
 void platform_reset(void) {
+    while (!(UCSR0A & 1 << UDRE0)) { /* what was said goes out */
+    }
     cli();
-    UCSR0B = 0;
-    TIMSK1 = 0;
     __asm__ volatile("jmp 0");
 }
 
