@@ -16,13 +16,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from firmware_sim.images import Part, check_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _SUPERVISE: Final = (
     'exec 9<&0; "$@" </dev/null 9<&- & qemu=$!; '
@@ -129,10 +129,7 @@ class _Process:
     def __init__(self, image: Path, part: Part, arguments: tuple[str, ...]) -> None:
         command = shutil.which(part.emulator)
         if command is None:
-            raise EmulatorError(
-                f"{part.emulator} is missing; install it with: "
-                f"sudo apt-get install --no-install-recommends {part.package}"
-            )
+            raise EmulatorError(_missing(part))
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.uart, uart = socket.socketpair()
         self._control, control = socket.socketpair()
@@ -217,6 +214,14 @@ class _Process:
 
     def _ended(self) -> EmulatorError:
         return EmulatorError(f"the emulator has ended: {self.last_words() or 'it said nothing'}")
+
+
+def _missing(part: Part) -> str:
+    install = f"sudo apt-get install --no-install-recommends {part.package}"
+    if Path(part.emulator).is_absolute():  # ours, to be built
+        folder = Path(part.emulator).parents[1]
+        return f"{part.emulator} is missing; {install} && make -C {folder} simavr"
+    return f"{part.emulator} is missing; install it with: {install}"
 
 
 def _moved(end: socket.socket) -> int:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Final, NamedTuple
 
 _MAGIC: Final = b"\x7fELF"
 _CLASS_32, _LITTLE_ENDIAN, _LOAD = 1, 1, 1
@@ -27,6 +25,7 @@ _MACHINES: Final = {
     183: "ARM64",
     243: "RISC-V",
 }
+_MCU: Final = Path(__file__).parent / "mcu"
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -55,6 +54,10 @@ PARTS: Final = {
         Part(
             *("lm3s6965", 40, 256 * 1024, 64 * 1024, 0x2000_0000),
             *("qemu-system-arm", "qemu-system-arm", ("-M", "lm3s6965evb", "-kernel")),
+        ),
+        Part(
+            *("arduino-uno", 83, 32 * 1024, 2048, 0x80_0100),
+            *(str(_MCU / "build" / "simavr-run"), "libsimavr-dev", ()),
         ),
     )
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 IMAGE = Path(os.environ.get("FIRMWARE", "firmware_sim/mcu/build/avr.elf"))
-PART = PARTS["atmega328p"]
+PART = PARTS["atmega328p"]  # with Arduino's core: "arduino-uno"
 PATIENCE = 30  # seconds
 SETTINGS = """
 [broker]

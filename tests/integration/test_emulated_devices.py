@@ -40,13 +40,18 @@ if TYPE_CHECKING:
 from struct import pack
 
 PATIENCE = 30  # seconds for each step of a conversation
-DEVICES = {"avr": ("atmega328p", 512), "lm3s": ("lm3s6965", 28_672)}  # name: part, its shelf
+DEVICES = {  # its name, its part, its shelf
+    "avr": ("avr", "atmega328p", 512),
+    "uno": ("avr", "arduino-uno", 512),
+    "lm3s": ("lm3s", "lm3s6965", 28_672),
+    "small": ("small", "atmega328p", 0),
+}
+TALKERS = ["avr", "uno", "lm3s"]
 RESETS_ITSELF = (  # the mark; at 256 bytes stack and entry; the code writes to AIRCR
     b"HGFW".ljust(256, b"\0")
     + pack("<II", 0x2000_8000, 0x2000_8141).ljust(64, b"\0")
     + pack("<4H2I", 0x4801, 0x4902, 0x6001, 0xE7FE, 0xE000_ED0C, 0x05FA_0004)
 )
-SMALL = ("atmega328p", 0)
 OPEN = LaneSettings(baud=0)  # the real one is slow enough
 BAD = LaneSettings(faults=errors(1 / 200))
 
@@ -67,12 +72,21 @@ async def hold(site: Site, talk: Conversation, end: EmulatedEnd | PortEnd) -> No
             pytest.fail(f"step {step} does not come; {end.failure or 'the device runs'}")
 
 
-async def emulate(name: str, *talks: Conversation, **arguments: Any) -> bytes:
-    """A controller in QEMU, at the end of a wire; its RAM after that."""
-    part, shelf = DEVICES.get(name, SMALL)
+async def emulate(device: str, *talks: Conversation, **arguments: Any) -> bytes:
+    """A device of the table; its RAM after that."""
+    name, part, shelf = DEVICES[device]
+    image = built(name, f"{name}.elf")
+    return await emulate_image(image, name, part, shelf, *talks, **arguments)
+
+
+async def emulate_image(
+    image: Path, name: str, part: str, shelf: int, *talks: Conversation, **arguments: Any
+) -> bytes:
+    """A controller in an emulator, at the end of a wire; its RAM after that."""
     loop = asyncio.get_running_loop()
     world = RealWorld(loop)
-    with Emulator(built(name, f"{name}.elf"), PARTS[part]) as emulator:
+    built("simavr", "simavr-run")
+    with Emulator(image, PARTS[part]) as emulator:
         end = EmulatedEnd(emulator, loop)
         site = Site(world, end, name, shelf, min(shelf, 4000), **arguments)
         end.wake = site.wake
@@ -91,7 +105,7 @@ async def talk_to_hardware(talk: Conversation) -> None:
     with serial.Serial(os.environ["HIL_DEVICE"], 115_200, timeout=0) as port:
         end = PortEnd(port.fileno(), port.fileno(), lambda: press_dtr(port))
         name = os.environ.get("HIL_NAME", "avr")
-        site = Site(world, end, name, DEVICES.get(name, SMALL)[1], 500, lanes=(OPEN, OPEN))
+        site = Site(world, end, name, DEVICES[name][2], 500, lanes=(OPEN, OPEN))
         end.wake = site.wake
         try:
             await hold(site, talk, end)
@@ -100,7 +114,7 @@ async def talk_to_hardware(talk: Conversation) -> None:
             end.close()
 
 
-HOLDERS = {name: partial(emulate, name) for name in DEVICES}
+HOLDERS = {name: partial(emulate, name) for name in TALKERS}
 if "HIL_DEVICE" in os.environ:
     HOLDERS = {"hil": talk_to_hardware}
 
@@ -137,6 +151,26 @@ def it_gives_up_an_image_that_never_comes_up(site: Site) -> Talk:
 @pytest.mark.parametrize("talk", [it_runs_the_new_image, it_gives_up_an_image_that_never_comes_up])
 async def test_a_controller_with_a_new_image(talk):
     await emulate("lm3s", talk)
+
+
+async def test_the_sketch_with_arduinos_own_core_publishes_readings():
+    sketch = built("sketches", "Reading.elf")
+    await emulate_image(sketch, "uno", "arduino-uno", 0, a_reading_comes)
+
+
+async def test_the_first_sketch_prints_its_line():
+    with Emulator(built("sketches", "Println.elf"), PARTS["arduino-uno"]) as emulator:
+        emulator.run()
+        end, line = EmulatedEnd(emulator, asyncio.get_running_loop()), b""
+        heard = asyncio.Event()
+        end.wake = heard.set
+        async with asyncio.timeout(PATIENCE):
+            while not line.endswith(b"\n"):
+                await heard.wait()
+                heard.clear()
+                line += end.data_to_send()
+        end.close()
+    assert line == b"temp/1 21.5\r\n"
 
 
 async def test_the_sketch_for_arduino_publishes_readings():
@@ -180,7 +214,7 @@ async def test_publish_and_subscribe_with_sleep_need_512_bytes_of_ram_with_the_s
     assert check_image(built("small", "small.elf"), PARTS["atmega328p"]).flash <= 8192
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("name", TALKERS)
 async def test_a_controller_on_a_bad_wire(name):
     await emulate(name, on_a_bad_wire_everything_comes_once, lanes=(BAD, BAD))
 

@@ -21,7 +21,7 @@ from tests.support.mcu import built
 
 PATIENCE = 30  # seconds
 HELLO = b"\0\x01\x03\x10\x01"  # how one begins on the wire
-PARTS_AND_FILES = [("atmega328p", "avr"), ("lm3s6965", "lm3s")]
+PARTS_AND_FILES = [("atmega328p", "avr"), ("arduino-uno", "avr"), ("lm3s6965", "lm3s")]
 
 OWNER = """
 import sys, time
@@ -50,6 +50,7 @@ def heard(emulator, size):
 
 @pytest.mark.parametrize(("part", "name"), PARTS_AND_FILES)
 def test_it_stands_still_until_it_runs_and_begins_anew_when_it_is_reset(part, name):
+    built("simavr", "simavr-run")
     with Emulator(built(name, f"{name}.elf"), PARTS[part]) as emulator:
         assert emulator.read() == b""
         emulator.run()
@@ -93,6 +94,13 @@ def test_a_missing_emulator_names_its_package(monkeypatch):
         EmulatorError, match=r"qemu-system-avr is missing.*install .*qemu-system-misc"
     ):
         Emulator(image, PARTS["atmega328p"])
+
+
+def test_a_missing_simavr_says_how_to_build_it(monkeypatch):
+    image = built("avr", "avr.elf")
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    with pytest.raises(EmulatorError, match=r"libsimavr-dev && make -C .*/mcu simavr"):
+        Emulator(image, PARTS["arduino-uno"])
 
 
 def test_an_image_for_another_part_does_not_start():

@@ -11,7 +11,7 @@ enum { RING = 64 }; /* HG_BUFFER is 16 less */
 
 static volatile uint32_t millis;
 static volatile uint8_t ring[RING], ring_in;
-static uint8_t ring_out;
+static volatile uint8_t ring_out;
 static uint16_t boots KEPT;
 static uint16_t boots_mark KEPT;
 
@@ -58,9 +58,9 @@ void platform_led(bool is_on) {
 }
 
 void platform_reset(void) {
+    while (!(UCSR0A & 1 << UDRE0)) { /* what was said goes out */
+    }
     cli();
-    UCSR0B = 0;
-    TIMSK1 = 0;
     __asm__ volatile("jmp 0");
 }
 
