@@ -17,6 +17,8 @@ from tests.support.mqttsn_client import Got, SnClient
 from tests.support.process import (
     HELIOGRAPH,
     BrokerProcess,
+    Certificates,
+    add_password,
     clean_environment,
     free_port,
 )
@@ -198,6 +200,40 @@ def test_a_device_that_is_not_accepted_waits_and_is_let_in_by_a_command(
         assert device.client.state == "active"
 
 
+def test_devices_have_credentials_by_rules_and_are_authorised_as_any_client(
+    start_broker: StartBroker, port: int, tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    add_password("heliograph", users, "sensors", "secret")
+    rule = {"client_id": "sensor-*", "username": "sensors", "password": "secret"}
+    settings = {
+        **on_udp(port),
+        "mqttsn.device": [{**rule, "broker_client_id": "field/{client_id}"}, {"client_id": "*"}],
+        "auth": {"password_file": users, "allow_anonymous": "never"},
+    }
+    broker = start_broker(settings=settings)
+    wait_for_log(broker, UDP_READY)
+    with UdpDevice(SnClient("sensor-1"), port) as known, UdpDevice(SnClient("x"), port) as other:
+        known.client.connect()
+        known.run()
+        assert known.client.state == "active"
+        wait_for_log(broker, "'field/sensor-1' connected from 127.0.0.1:.*user 'sensors'")
+        other.client.connect()
+        other.run()
+        assert other.client.done == [(0x04, 3)]  # not supported
+
+
+def test_who_does_not_connect_publishes_if_the_settings_let_it(
+    start_broker: StartBroker, port: int
+) -> None:
+    settings = on_udp(port, unconnected="strangers")
+    broker = start_broker(settings=settings)
+    wait_for_log(broker, UDP_READY)
+    with listener(broker, "ab") as peer, UdpDevice(SnClient("x"), port) as device:
+        device.say(b"\x08\x0c\x62ab\x00\x00!")  # PUBLISH, QoS -1, a short topic
+        assert peer.take_message() == ("ab", b"!")
+
+
 # -- wires ----------------------------------------------------------------------------------------
 
 
@@ -243,6 +279,22 @@ def test_nothing_is_lost_when_a_framed_device_is_unplugged_and_plugged_in_again(
         device.run()
         assert device.client.connects == 1
         assert [peer.take_message() for _ in range(2)] == [("a/b", b"before"), ("a/b", b"after")]
+
+
+def test_a_device_on_a_wire_does_not_notice_the_end_of_the_process(
+    start_broker: StartBroker, pty: Pty
+) -> None:
+    broker = start_broker(settings=on_wire(pty, "framed"))
+    device = FramedDevice(SnClient("dev", clean=False), pty)
+    device.client.connect()
+    device.client.subscribe("a/#", qos=1)
+    device.run()
+    broker.kill()
+    broker.start()
+    device.client.publish("a/b", b"still here", qos=1)
+    device.run(lambda: bool(device.client.received))
+    assert device.client.received[0] == Got("a/b", b"still here", 1)
+    assert device.client.connects == 1
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -340,6 +392,27 @@ def _talk(broker: BrokerProcess, port: int) -> None:
         device.client.publish("a/b", b"3", qos=1)
         device.run()
         assert device.client.state == "active"
+
+
+def test_the_gateway_alone_speaks_tls_with_a_user_name(
+    start_broker: StartBroker, certificates: Certificates, tmp_path: Path, port: int
+) -> None:
+    users = tmp_path / "users"
+    add_password("heliograph", users, "gw", "s:e/c")
+    settings = {"auth": {"password_file": users, "allow_anonymous": "never"}}
+    broker = start_broker("tls", settings=settings)
+    place = f"127.0.0.1:{broker.endpoints['tls'].port}"
+    command = [*HELIOGRAPH, "gateway", "--broker", f"mqtts://gw:s%3Ae%2Fc@{place}"]
+    command += ["--cafile", str(certificates.authority), "--udp", f"127.0.0.1:{port}"]
+    log = tmp_path / "gateway.log"
+    with log.open("wb") as file, running([*command, "--data", str(tmp_path / "gw")], file):
+        wait_for(log, "gateway to the broker")
+        with UdpDevice(SnClient("dev"), port) as device:
+            device.client.connect()
+            device.run()
+            assert device.client.state == "active"
+    wait_for_log(broker, "'dev' connected from .*user 'gw'")
+    assert "s:e/c" not in log.read_text()
 
 
 def test_plain_mqtt_goes_through_the_gateway_alone(tmp_path: Path, pty: Pty) -> None:

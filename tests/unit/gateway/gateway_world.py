@@ -10,7 +10,7 @@ from bridges.mqttsn.admission import Rules
 from bridges.mqttsn.gateway import Gateway
 from bridges.mqttsn.notebook import MemoryNotebook
 from bridges.mqttsn.policy import Policy
-from bridges.mqttsn.ports import Identity
+from bridges.mqttsn.ports import Identity, Note
 from bridges.serial.carrier import PortFigures, PortInfo
 from bridges.serial.events import Event, Received
 from bridges.serial.frames import Capability, Channel
@@ -19,7 +19,7 @@ from broker.settings import SerialSettings
 from tests.unit.mqttsn.world import ScriptedBroker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -142,13 +142,17 @@ class WireWorld:
         mode: str = "framed",
         path: str = "/dev/pts/0",
         payload_limit: int = 1024,
+        notes: Sequence[Note] = (),
         **keys: Any,
     ) -> None:
         self.loop = FakeLoop()
         self.side = FakeSide()
         self.carrier = FakeCarrier()
         port = SerialSettings("/dev/x", name="bench", mode=mode, **keys)
-        gateway = Gateway(self.side.broker, MemoryNotebook(), Rules(), Policy(t_adv=0))
+        notebook = MemoryNotebook()
+        for note in notes:
+            notebook.write(note)
+        gateway = Gateway(self.side.broker, notebook, Rules(), Policy(t_adv=0))
         rng: Any = Random(1)
         self.wire = Wire(port, gateway, self.side, Identity("serial-bench"), folder, self.loop, rng)
         self.wire.start(self.carrier)

@@ -11,9 +11,18 @@ from bridges.gateway.wire import HOLD_FROM, LOG_LINES, longest_payload
 from bridges.mqttsn.codes import Flags
 from bridges.mqttsn.decode import decode
 from bridges.mqttsn.encode import encode
-from bridges.mqttsn.packets import Connack, Connect, Pingreq, Publish, Regack, Register, Subscribe
+from bridges.mqttsn.packets import (
+    Connack,
+    Connect,
+    Pingreq,
+    Puback,
+    Publish,
+    Regack,
+    Register,
+    Subscribe,
+)
 from bridges.mqttsn.policy import Policy
-from bridges.mqttsn.ports import Message
+from bridges.mqttsn.ports import Address, Message, Note, Stage
 from bridges.serial.detection import LISTEN
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, State
@@ -134,6 +143,16 @@ def test_a_message_that_the_device_cannot_take_is_done_with_and_the_next_one_com
     (got,) = world.take(Channel.MQTT_SN)
     assert decode(got).msg_id == 2
     assert ("puback", 1) in session.take()
+    world.send(Channel.MQTT_SN, encode(Puback(decode(got).topic_id, 2, 0)))
+    assert session.take() == [("puback", 2), ("puback", 3)]
+
+
+def test_a_wire_takes_up_the_devices_that_are_noted(tmp_path: Path) -> None:
+    note = Note("dev", Address("bench"), Stage.ASLEEP, False, 60, 3600)
+    world = WireWorld(tmp_path, notes=[note])
+    (device,) = world.wire.gateway.devices
+    assert (device.client_id, device.sleep) == ("dev", 3600)
+    assert world.side.broker.sessions[0].opening.clean_session is False
 
 
 def test_a_slow_wire_gets_no_more_than_it_can_send_soon(tmp_path: Path) -> None:
@@ -146,6 +165,19 @@ def test_a_slow_wire_gets_no_more_than_it_can_send_soon(tmp_path: Path) -> None:
     sent = world.wire.machine.data_to_send()
     assert len(sent) <= 2 * 60 + 115_200 / 10 * 0.02
     assert world.wire.gateway.is_writable is False
+
+
+def test_a_rate_that_was_found_by_hello_is_the_pace(tmp_path: Path) -> None:
+    world = WireWorld(tmp_path, path="/dev/ttyUSB0", baud=(115_200, 9600))
+    world.carrier.figures.baud = 9600
+    world.device_link = Link(world.device_link.settings, Random(9))
+    world.device_link.plugged(world.loop.now)
+    world.exchange()
+    world.loop.now += 1
+    world.wire.on_events(world.wire.machine.tick(world.loop.now), world.loop.now)
+    world.exchange()
+    assert world.wire.link is not None
+    assert world.wire.link.settings.rate == 960
 
 
 def test_a_device_whose_answers_wait_is_held_and_goes_on_later(tmp_path: Path) -> None:
