@@ -109,7 +109,7 @@ class FileChannel:
 
 
 def objection(link: Link | None, name: str) -> str:
-    """Why the device at the other end does not take such a file; "" if it may."""
+    """Why the device at the other end takes no file of that name; "" if it may."""
     if link is None:
         return "the device takes no files: it does not speak in frames"
     if link.peer is not None and Capability.FILES not in link.peer.capabilities:
