@@ -124,6 +124,7 @@ class Link:
         self._owes_hello = self._owes_ack = self._owes_nak = False
         self._hello_at: float | None = None  # when the next is due
         self._heard_at = 0.0
+        self._asked_at = 0.0  # since when it is being asked
         self._nak_at = 0.0  # no NAK before
         self._wire_free_at = 0.0
         self._tx = self._rx = _PLAIN
@@ -400,11 +401,13 @@ class Link:
         if self.state is State.OPEN:
             self.state = State.ASKING
         self._owes_hello = True
+        self._asked_at = self._now
         self._hello_patience.measured(0.0)
         self._hello_at = self._now + self._hello_patience.wait
 
     def _ask_again(self) -> None:
-        is_silent = self._now - self._heard_at >= self.settings.silence
+        unanswered = self._now - max(self._heard_at, self._asked_at)
+        is_silent = unanswered >= self.settings.silence
         if is_silent and self._is_established and not self._is_known_silent:
             self._is_known_silent = True
             self.counters.silences += 1

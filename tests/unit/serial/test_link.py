@@ -13,7 +13,7 @@ from bridges.serial.events import Looped, Opened, Received, Restarted, Silent
 from bridges.serial.frames import HELLO_HEADER, Capability, Channel, Control, Hello, encode_hello
 from bridges.serial.framing import wrap
 from bridges.serial.link import Link, LinkSettings, State
-from tests.support.wire import Faults
+from tests.support.wire import Faults, errors
 from tests.unit.serial.link_world import DEVICE, HOST, TINY, World
 
 
@@ -139,6 +139,14 @@ def test_another_device_in_the_same_socket_is_another_session() -> None:
     assert [payload for _, payload in restarted.unacknowledged + restarted.unsent] == world.sent[0]
     assert world.host.peer is not None
     assert world.host.peer.uid == b"other"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_question_that_is_lost_on_a_bad_wire_makes_nobody_silent(seed: int) -> None:
+    """Nothing was heard of an idle peer when it is asked: what counts is since when."""
+    world = World(seed, errors(0.005)).opened()
+    world.bench.run(world.bench.now + 3600)
+    assert not any(isinstance(event, Silent) for end in world.bench.events for event in end)
 
 
 def test_a_peer_that_falls_silent_is_reported_once_and_found_again() -> None:
