@@ -230,6 +230,26 @@ def test_a_device_that_is_reset_in_mid_exchange_starts_anew() -> None:
     assert len(got) == 5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_both_ends_that_are_reset_in_mid_exchange_find_each_other_again(seed: int) -> None:
+    site = Site(seed, errors(0.005))
+    dev = site.station("dev", clean_session=False).connected()
+    for turn in range(10):
+        for payload in numbers(4):
+            dev.publish(f"up/{turn}", payload, 2)
+        site.run(site.rng.random() * 0.03)
+        dev.line.reset(site.now)
+        site.run(site.rng.random() * 0.01)
+        dev.restart_gateway()
+        dev.connected()
+    dev.publish("up/last", b"done", 2)
+    dev.settle()
+    assert [payload for topic, payload in site.heard if topic == "up/last"] == [b"done"]
+    for turn in range(10):  # what a reset device had not said is lost; nothing else goes wrong
+        got = [payload for topic, payload in site.heard if topic == f"up/{turn}"]
+        assert got == numbers(len(got))
+
+
 @pytest.mark.parametrize("mode", ["raw", "slip"])
 def test_plainer_wires_get_through_by_repeating(mode: str) -> None:
     site = Site(3, errors(0.002))

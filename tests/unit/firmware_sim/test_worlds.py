@@ -70,6 +70,25 @@ def test_time_that_stands_still_is_reported() -> None:
         world.run(1.0)
 
 
+class Broken(Ticker):
+    """A part that fails when its time comes."""
+
+    def step(self, now: float) -> None:
+        if now >= self.at:
+            raise ArithmeticError(self.name)
+
+
+def test_a_part_that_fails_stops_alone() -> None:
+    log: list[tuple[float, str]] = []
+    world = VirtualWorld()
+    world.add(Broken("x", 2.0, log))
+    world.add(Ticker("a", 2.0, log))
+    with pytest.raises(ArithmeticError):
+        world.run(6.0)
+    world.run(6.0 - world.now)
+    assert log == [(2, "a"), (4, "a"), (6, "a")]
+
+
 class Talk:
     """Two links on a line; what each end has received."""
 
