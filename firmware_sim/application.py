@@ -130,11 +130,6 @@ class Application:
         """Whether nothing is left that it could hand over."""
         return not self._powered or self.flash.is_empty
 
-    @property
-    def is_up(self) -> bool:
-        """Whether it is connected."""
-        return self._is_up
-
     # ---- the machine ----
 
     def next_deadline(self) -> float | None:

@@ -22,7 +22,9 @@ from firmware_sim.report.figures import as_json, figures_of
 from firmware_sim.report.page import page
 from firmware_sim.report.text import text_report
 from firmware_sim.rules import DAY, Duration, Whole
-from firmware_sim.scenario import LONGEST, MOST_DEVICES, ScenarioError, checked, load, scaled
+from firmware_sim.scenario import LONGEST, MOST_DEVICES, ScenarioError, scaled
+from firmware_sim.scenario_checks import checked
+from firmware_sim.scenario_file import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from firmware_sim.client import Acknowledged, Arrived, Asleep, Down, Failed, Message, Up
+from firmware_sim.client import Acknowledged, Arrived, Asleep, Collected, Down, Failed, Message, Up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -372,6 +372,14 @@ class TcpClient:
             for topic_filter, qos in self._filters:
                 self._mqtt.subscribe(topic_filter, qos)
         self._tell(Up(flags.session_present))
+        if self._collecting:
+            self._board.loop.call_later(COLLECTING, self._collected)
+
+    def _collected(self) -> None:
+        """It has heard what waited, and sleeps on, unless it was told to stay."""
+        if self._collecting and self._up:
+            self._goodbye(SESSION)
+            self._tell(Collected())
 
     def _on_disconnect(
         self, _: paho.Client, __: object, flags: Any, reason: Any, ___: object

@@ -41,12 +41,15 @@ def legend(series: Sequence[svg.Series]) -> str:
 
 
 def messages(figures: Figures) -> str:
-    """Sent and arrived, per second."""
+    """Sent and arrived, per second, or in a longer time if there are few."""
+    sent = _rates(figures.points, lambda point: point.sent)
+    arrived = _rates(figures.points, lambda point: point.arrived)
+    unit, seconds = _unit(max((rate for _, rate in (*sent, *arrived)), default=0.0))
     series = [
-        svg.Series("sent", _rates(figures.points, lambda point: point.sent), 0, filled=True),
-        svg.Series("arrived", _rates(figures.points, lambda point: point.arrived), 1),
+        svg.Series(f"sent per {unit}", _times(sent, seconds), 0, filled=True),
+        svg.Series(f"arrived per {unit}", _times(arrived, seconds), 1),
     ]
-    return _over_time(figures, "Messages per second", series, short)
+    return _over_time(figures, f"Messages per {unit}", series, short)
 
 
 def connections(figures: Figures) -> str:
@@ -148,6 +151,21 @@ def _bars(counts: Sequence[int]) -> Iterator[tuple[float, float, float]]:
         if number:
             high = math.log10(EDGES[min(place, len(EDGES) - 1)])
             yield high - 1 / PER_DECADE, high, number
+
+
+def _unit(highest: float) -> tuple[str, int]:
+    """The shortest time in which there is a message or two: its name, and seconds."""
+    for name, seconds in _UNITS:
+        if highest * seconds >= 1:
+            return name, seconds
+    return _UNITS[0]
+
+
+_UNITS: Final = (("second", 1), ("minute", 60), ("hour", 3600), ("day", 86_400))
+
+
+def _times(points: Sequence[tuple[float, float]], factor: float) -> list[tuple[float, float]]:
+    return [(at, value * factor) for at, value in points]
 
 
 def _rates(points: Sequence[Point], value: Callable[[Point], float]) -> list[tuple[float, float]]:

@@ -150,7 +150,7 @@ def _charts(figures: Figures) -> Iterator[str]:
 
 
 _CHARTS: Final = (
-    ("Messages over time", "per second; what is sent and what comes out", charts.messages),
+    ("Messages over time", "what is sent, and what comes out", charts.messages),
     ("Connections", "devices that the broker has accepted", charts.connections),
     ("Latency", "messages, from handing over to arrival at the subscriber", charts.latencies),
     ("Battery", "what is left", charts.batteries),

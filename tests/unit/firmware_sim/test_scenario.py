@@ -10,7 +10,8 @@ import pytest
 
 from firmware_sim.bugs import Bug
 from firmware_sim.crew import topic_filter
-from firmware_sim.scenario import Kind, Scenario, ScenarioError, load, scaled
+from firmware_sim.scenario import Kind, Scenario, ScenarioError, scaled
+from firmware_sim.scenario_file import load
 
 SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "scenarios").glob("*.toml"))
 DEVICES = '[[devices]]\nkind = "soil"\n'
