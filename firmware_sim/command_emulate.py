@@ -1,7 +1,7 @@
 """`python -m firmware_sim.command_emulate FIRMWARE.elf`: an emulated controller as a serial port,
 until Ctrl-C.
 
-    --part atmega328p     or lm3s6965
+    --part atmega328p     or arduino-uno, lm3s6965
     --port /tmp/ttyEMU    the name of the port
     --baud 115200         of the wire
     --errors 0.001        share of bytes that are damaged on it

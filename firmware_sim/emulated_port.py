@@ -1,6 +1,6 @@
 """An emulated controller behind a serial port of this computer, as if it were plugged in.
 
-gateway <-> pty <-> wire with a baud rate <-> QEMU
+gateway <-> pty <-> wire with a baud rate <-> emulator
 """
 
 from __future__ import annotations

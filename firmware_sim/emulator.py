@@ -1,9 +1,9 @@
-"""A microcontroller in QEMU, with its UART in our hand: `Emulator` runs it, `EmulatedEnd` puts it
-at the end of a virtual wire.
+"""A microcontroller in QEMU (or simavr, which understands the same), with its UART in our hand:
+`Emulator` runs it, `EmulatedEnd` puts it at the end of a virtual wire.
 
-Rule kept here: no emulator outlives us. QEMU runs under a shell that waits on a pipe of ours; when
-the pipe closes, because we are done or dead, it kills QEMU. QEMU does not pace its UART: a wire
-(`firmware_sim.uart`) must stand between it and whatever expects a baud rate.
+Rule kept here: no emulator outlives us. It runs under a shell that waits on a pipe of ours; when
+the pipe closes, because we are done or dead, the shell kills it. QEMU does not pace its UART: a
+wire (`firmware_sim.uart`) must stand between it and whatever expects a baud rate.
 """
 
 from __future__ import annotations
