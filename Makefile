@@ -14,13 +14,14 @@ NODE_READY := tests/interop/node_modules/.ready
 
 # Compilers for them, and machines that emulate them.
 MICROCONTROLLERS := avr-gcc=gcc-avr avr-libc=avr-libc qemu-system-avr=qemu-system-misc \
-	arm-none-eabi-gcc=gcc-arm-none-eabi arm-newlib=libnewlib-arm-none-eabi qemu-system-arm=qemu-system-arm
+	arm-none-eabi-gcc=gcc-arm-none-eabi arm-newlib=libnewlib-arm-none-eabi qemu-system-arm=qemu-system-arm \
+	simavr-headers=libsimavr-dev arduino-core=arduino-core-avr g++=g++
 
 ARGS ?=
 TESTS ?= tests
 ROUNDS ?= 25
 
-.PHONY: help setup run test check fmt conformance bench bench-serial fuzz firmware hil
+.PHONY: help setup run test check fmt conformance bench bench-serial fuzz fuzz-firmware firmware hil
 .PHONY: torture torture-connections torture-serial torture-volume clean
 
 help:  ## list the targets
@@ -56,6 +57,9 @@ bench-serial: $(TEST_READY)  ## measure the serial gateway on a pty
 fuzz: $(TEST_READY)  ## throw damaged packets at the broker; options go into ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
+fuzz-firmware: $(TEST_READY)  ## throw damaged bytes at the C client under sanitizers; SECONDS=60
+	$(MAKE) -C firmware_sim/mcu fuzz SECONDS=$(or $(SECONDS),60)
+
 torture: $(TEST_READY)  ## kill the broker under load; ROUNDS=25, options into ARGS="--cut power"
 	$(BIN)/python -m tests.crash --rounds $(ROUNDS) $(ARGS)
 
@@ -69,7 +73,7 @@ torture-volume: $(TEST_READY)  ## a million messages wait, a million topics are 
 	$(BIN)/python -m tests.integration.volume $(ARGS)
 
 firmware: $(TEST_READY)  ## build the firmware for all controllers, and print its sizes
-	$(MAKE) -C firmware_sim/mcu
+	$(MAKE) -C firmware_sim/mcu all simavr sketches
 
 hil: $(TEST_READY)  ## hold the firmware's conversations with real hardware: DEV=/dev/ttyUSB0
 	@[ -n "$(DEV)" ] || { echo "Say where the board is: make hil DEV=/dev/ttyUSB0" >&2; exit 1; }

@@ -24,7 +24,7 @@ LARGEST_PAYLOAD: Final = 65_535
 LONGEST_NAME: Final = 16  # bytes of uid and firmware
 
 _HELLO: Final = Struct(">BBHHBBHHH")
-_IS_OPEN: Final = 0x01  # in the flags of a HELLO
+_IS_OPEN, _IS_USED = 0x01, 0x02  # in the flags of a HELLO
 
 
 class Channel(IntEnum):
@@ -64,6 +64,7 @@ class Hello:
     mine: int
     yours: int = 0  # 0: not known yet
     is_open: bool = False  # needs no answer
+    is_used: bool = False  # the other has spoken in this session
     capabilities: Capability = Capability.NONE
     window: int = 1
     payload_limit: int = SMALLEST_PAYLOAD_LIMIT
@@ -84,7 +85,7 @@ def encode_hello(hello: Hello) -> bytes:
             HELLO_HEADER,
             _HELLO.pack(
                 hello.version,
-                _IS_OPEN if hello.is_open else 0,
+                _IS_OPEN * hello.is_open | _IS_USED * hello.is_used,
                 hello.mine,
                 hello.yours,
                 hello.capabilities,
@@ -115,9 +116,19 @@ def decode_hello(body: bytes) -> Hello | None:
     if not 1 <= window <= LARGEST_WINDOW or limit < SMALLEST_PAYLOAD_LIMIT:
         return None
     known = Capability(able & 0x1F)
-    is_open = bool(flags & _IS_OPEN)
+    is_open, is_used = bool(flags & _IS_OPEN), bool(flags & _IS_USED)
     return Hello(
-        mine, yours, is_open, known, window, limit, buffer, baud * 100, *names, version=version
+        mine,
+        yours,
+        is_open,
+        is_used,
+        known,
+        window,
+        limit,
+        buffer,
+        baud * 100,
+        *names,
+        version=version,
     )
 
 

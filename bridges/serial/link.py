@@ -119,6 +119,7 @@ class Link:
         self._once: deque[tuple[int, bytes]] = deque()  # unreliable, waiting
         self._nonce = self._draw()
         self._is_established = False  # the session has been open
+        self._is_used = False  # the peer has spoken in it
         self._is_known_silent = False
         self._is_met = False
         self._owes_hello = self._owes_ack = self._owes_nak = False
@@ -273,6 +274,7 @@ class Link:
     def _on_session_frame(self, body: bytes) -> None:
         """A frame that only a peer who knows both nonces can have made."""
         self.counters.frames_received += 1
+        self._is_used = True
         self._heard()
         first, second = body[0], body[1]
         channel, credit = first >> 5, first & 0x0F
@@ -328,6 +330,9 @@ class Link:
         if self._is_established and not (is_known and hello.yours == self._nonce):
             self._on_restart()
             is_known = False
+        if hello.is_used and hello.yours == self._nonce and not self._is_established:
+            self._nonce = self._draw()  # it means a session from before our reset
+            is_known = False
         if not is_known:
             self._meet(hello)
         self.peer = hello
@@ -355,6 +360,7 @@ class Link:
     def _meet(self, hello: Hello) -> None:
         """A peer that was not known: both count from zero, under seals of their own."""
         mine = self._nonce
+        self._is_used = False
         both = self.settings.capabilities & hello.capabilities
         is_strong = Capability.CRC_32 in both
         self._tx = seal_between(mine, hello.mine, is_strong)
@@ -463,6 +469,7 @@ class Link:
             mine=self._nonce,
             yours=self.peer.mine if self.peer else 0,
             is_open=self.state is State.OPEN,
+            is_used=self._is_used,
             capabilities=settings.capabilities,
             window=settings.window,
             payload_limit=settings.payload_limit,

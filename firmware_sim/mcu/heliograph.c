@@ -29,6 +29,7 @@ enum { LINK_TRIES = 8, ANSWER_TRIES = 4 };
 
 enum { CHANNEL_LINK, CHANNEL_SN, CHANNEL_LOG, CHANNEL_TIME, CHANNEL_FILES };
 enum { RELIABLE = 0x10, KIND_HELLO = 0x10 };
+enum { HELLO_OPEN = 0x01, HELLO_USED = 0x02 };
 enum { CAN_CRC32 = 0x01, CAN_TIME = 0x02, CAN_FILES = 0x04, CAN_LOG = 0x08, SLEEPS = 0x10 };
 enum { CAPABILITIES = SLEEPS + (HG_CRC32 ? CAN_CRC32 : 0) + (HG_TIME ? CAN_TIME : 0) + (HG_FILES ? CAN_FILES : 0)
            + (HG_LOG ? CAN_LOG : 0) };
@@ -1147,6 +1148,9 @@ static void on_hello(const uint8_t *p, uint8_t size) {
         }
         return;
     }
+    if (p[1] & HELLO_USED && !lnk.peer && yours == lnk.nonce) { /* it means a session from before our reset */
+        draw_nonce();
+    }
     if (mine != lnk.peer || (lnk.is_open && yours != lnk.nonce)) { /* another session */
         lnk.peer = mine;
         lnk.expected = lnk.sequence = lnk.pending = 0;
@@ -1161,7 +1165,7 @@ static void on_hello(const uint8_t *p, uint8_t size) {
         lnk.tries = 0;
         lnk.due = hg_port_millis();
     }
-    if (!(p[1] & 1 && yours == lnk.nonce)) {
+    if (!(p[1] & HELLO_OPEN && yours == lnk.nonce)) {
         lnk.owes_hello = true;
     }
 }

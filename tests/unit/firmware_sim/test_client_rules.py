@@ -291,6 +291,19 @@ def test_an_echo_makes_it_draw_another_nonce_before_it_is_open():
     assert gateway.theirs not in (0, before)
 
 
+def test_switched_on_into_a_session_from_before_its_reset_it_draws_another_nonce():
+    gateway = Gateway.__new__(Gateway)
+    gateway.__dict__.update(now=0.0, nonce=0x1234, hellos=[], frames=[], credit=8)
+    before = Gateway().theirs  # it always begins with the same one
+    gateway.device = CompiledDevice(built("host", "libhost.so"))
+    gateway.device.plugged(0.0)
+    gateway.theirs = before
+    gateway.hello(is_open=2)  # used
+    gateway.pass_time(0.1)
+    assert gateway.theirs != before
+    assert gateway.hellos[-1][1] & 1 == 0
+
+
 def test_asleep_when_the_gateway_forgets_it_it_connects_and_sleeps_on(gateway):
     gateway.ready()
     [said] = gateway.command(b"sleep 5")

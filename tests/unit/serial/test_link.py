@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from bridges.serial.framing import wrap
 from bridges.serial.link import Link, LinkSettings, State
 from tests.support.wire import Faults, errors
 from tests.unit.serial.link_world import DEVICE, HOST, TINY, World
+from tests.unit.serial.tiny_device import TinyDevice
+
+NOON = 43_200.0
 
 
 def raw_frames(data: bytes) -> list[bytes]:
@@ -58,6 +62,35 @@ def test_a_device_that_sleeps_is_not_asked() -> None:
     world.bench.run(world.bench.now + 86_400)
     assert world.bench.steps - before < 10
     assert world.host.state is State.OPEN
+
+
+def exchange(one: Link, other: Link, seconds: float = 5.0) -> list[bytes]:
+    """Carry bytes to and fro for a while; what has arrived at both."""
+    arrived: list[bytes] = []
+    for step in range(round(seconds / 0.05)):
+        now = NOON + step * 0.05
+        for here, there in ((one, other), (other, one)):
+            here.tick(now)
+            data = here.data_to_send()
+            events = there.receive(data, now) if data else []
+            arrived += [each[1] for each in events if type(each) in {Received, tuple}]
+    return arrived
+
+
+@pytest.mark.parametrize("kind", ["link", "smallest"])
+def test_who_is_reset_to_the_nonce_it_had_does_not_go_on_with_the_session_before(kind: str) -> None:
+    host = Link(HOST, Random(2))
+    for _ in range(4):  # each time it is switched on just when the host says HELLO
+        device: Any = Link(DEVICE, Random(1)) if kind == "link" else TinyDevice(1)
+        say = device.send if kind == "link" else device.send_message
+        host.plugged(NOON)
+        device.plugged(NOON)
+        device.receive(host.data_to_send(), NOON)
+        exchange(host, device)
+        assert host.send(Channel.MQTT_SN, b"down", NOON)
+        assert say(Channel.MQTT_SN, b"up", NOON)
+        assert sorted(exchange(host, device)) == [b"down", b"up"]
+        host.receive(b"", NOON)
 
 
 @pytest.mark.parametrize("device", [DEVICE, TINY])

@@ -131,14 +131,16 @@ class TinyDevice:
             self.on_session_frame(body)
 
     def on_hello(self, hello: bytes) -> None:
-        is_open = hello[1] & 1
+        is_open, is_used = hello[1] & 1, hello[1] & 2
         mine, yours = int.from_bytes(hello[2:4], "big"), int.from_bytes(hello[4:6], "big")
         if not hello[0] or not mine:
             return
         if mine == self.nonce:
             if not self.open:
-                self.nonce = self.nonce * 25173 % 65521 + 1
+                self.nonce = self.another_nonce()
             return
+        if is_used and not self.peer and yours == self.nonce:
+            self.nonce = self.another_nonce()
         if mine != self.peer or (self.open and yours != self.nonce):
             self.peer = mine
             self.expected = self.sequence = 0
@@ -150,6 +152,9 @@ class TinyDevice:
             self.open = True
         if not (is_open and yours == self.nonce):
             self.send_hello()
+
+    def another_nonce(self) -> int:
+        return self.nonce * 25173 % 65521 + 1
 
     def on_session_frame(self, body: bytes) -> None:
         self.open = True
