@@ -81,7 +81,8 @@ def udp_place(url: str) -> HostPort:
         port = UDP_PORT if parts.port is None else parts.port
     except ValueError as error:
         raise ValueError(f"{show(url)} is not a URL ({error}): {GOOD_UDP}") from error
-    if parts.scheme != "udp" or not parts.hostname or parts.path.strip("/") or parts.query:
+    is_place = parts.hostname and not parts.hostname.isdigit()  # "1884" alone is a port
+    if parts.scheme != "udp" or not is_place or parts.path.strip("/") or parts.query:
         raise ValueError(f"{show(url)} is not a place on UDP: {GOOD_UDP}")
     return HostPort(parts.hostname, port)
 
