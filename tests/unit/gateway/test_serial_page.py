@@ -33,6 +33,7 @@ SPANS = re.findall(r"`([^`\n]+)`", PROSE)
 OF_OTHER_TABLES = {"level", "sys_interval", "data_dir"}
 # What is put together of several texts -> the text of ours in it
 PUT_TOGETHER = {
+    "what comes means nothing at": "means nothing",
     "there is no USB serial port": "USB serial port",
     "auto stands for": " stands for ",
     "may not be opened: sudo usermod": " may not be opened: ",

@@ -66,7 +66,7 @@ def _heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if "means nothing" in each.getMessage()]
+    return [each.getMessage() for each in caplog.records if "what comes" in each.getMessage()]
 
 
 def test_bytes_that_mean_nothing_are_said_once(
@@ -89,6 +89,16 @@ def test_silence_and_a_device_that_is_understood_are_no_reason_for_doubt(
     text.wire.on_events([Recognised(Mode.TEXT)], text.loop.now)
     text.hears(1000, 2 * DOUBT)
     assert hints(caplog) == []
+
+
+@pytest.mark.parametrize("mode", ["text", "framed", "slip", "mqtt-sn"])
+def test_a_mode_that_is_set_and_never_spoken_raises_the_same_doubt(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, mode=mode)
+    bench.hears(DOUBTFUL, DOUBT)
+    (hint,) = hints(caplog)
+    assert f"is no {mode} at 115200 baud: set mode and baud" in hint
 
 
 def test_the_pace_is_that_of_the_speed_that_was_found(tmp_path: Path) -> None:
