@@ -396,8 +396,13 @@ class Wire:
             if self.machine.send(Channel.RAW, line, now):
                 is_filled = True
             else:
-                self.counts["command of several lines"] += 1
+                self._drop_command()
         return is_filled
+
+    def _drop_command(self) -> None:
+        if not self.counts["command of several lines"]:
+            log.warning("%s: a command of several lines is dropped: send one a message", self.name)
+        self.counts["command of several lines"] += 1
 
     def _room(self) -> int:
         """How many bytes may wait behind the machine without frames, and do not yet."""

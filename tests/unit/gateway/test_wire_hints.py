@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from bridges.gateway.wire import DOUBT, DOUBTFUL, Wire
-from bridges.mqttsn.ports import Identity
+from bridges.mqttsn.ports import Identity, Message
 from bridges.serial.carrier import PortFigures, PortInfo
 from bridges.serial.events import Recognised
 from bridges.serial.modes import Mode
@@ -113,3 +113,15 @@ def test_a_device_without_frames_has_no_figures_of_a_link(tmp_path: Path) -> Non
     assert bench.wire.figures().state != ""
     bench.wire.on_events([Recognised(Mode.TEXT)], bench.loop.now)
     assert bench.wire.figures().state == ""
+
+
+def test_a_command_of_several_lines_is_said_to_be_dropped_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, mode="text", commands="c")
+    bench.wire.machine.send = Mock(return_value=False)  # type: ignore[method-assign]
+    for _ in range(2):
+        bench.wire._speaker.on_publish(Message("c", b"a\nb", 0))
+        bench.wire.on_events((), bench.loop.now)
+    assert caplog.text.count("a command of several lines is dropped") == 1
+    assert bench.wire.counts["command of several lines"] == 2
