@@ -55,6 +55,7 @@ class Approvals:
         self._forget_everywhere = forget
         self._wall = wall
         self._seen: dict[str, tuple[str, float]] = {}  # client id -> gateway, when; to be written
+        self._without_rule: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._lines = 0
         self._load()
@@ -76,6 +77,16 @@ class Approvals:
             self._seen[client_id] = (gateway, self._wall())
         if self._timer is None:
             self._write()
+
+    def on_no_rule(self, address: str, client_id: str) -> None:
+        """Say once that a device is refused: it hears no reason itself."""
+        if client_id in self._without_rule or len(self._without_rule) >= MOST_SEEN:
+            return
+        self._without_rule.add(client_id)
+        _log.warning(
+            "device %s at %s is refused: no [[mqttsn.device]] of the settings is for it",
+            *(client_id, address),
+        )
 
     def close(self) -> None:
         """Write what is to be written, and no more."""
@@ -195,6 +206,8 @@ class Door:
         answer = self._rules.admit(place, client_id)
         if answer is ReturnCode.CONGESTION:
             self._approvals.on_refused(self._gateway, place, client_id)
+        elif isinstance(answer, ReturnCode) and not self._rules.is_rejected(client_id):
+            self._approvals.on_no_rule(str(place), client_id)
         return answer
 
     def admit_unconnected(self, address: Address) -> Identity | None:

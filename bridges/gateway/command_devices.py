@@ -134,6 +134,8 @@ def plain(text: str) -> str:
 
 def decide(desk: Desk, options: argparse.Namespace) -> int:
     """accept, reject, forget."""
+    if not options.device:
+        raise DeskError("a client id has one character at least: `heliograph serial devices`")
     argument = getattr(options, "address", None) or ""
     return _order(desk, Kind(options.verb), options.device, argument)
 

@@ -233,7 +233,9 @@ class Wire:
         """See Owner."""
         for event in events:
             _EVENTS[type(event)](self, event, now)
-        if self.mode is None and now >= self._doubt_at:
+        if any(isinstance(event, _UNDERSTOOD) for event in events):
+            self._doubt_at = inf
+        elif now >= self._doubt_at:
             self._doubt()
         self._pass_on(now)
 
@@ -242,10 +244,12 @@ class Wire:
         if self._bytes_in - self._heard_before < DOUBTFUL:
             return
         self._doubt_at = inf
+        fixed = self._fixed_mode
         log.warning(
-            "%s: what comes means nothing at %s baud: set baud in [[serial]] to what the device "
-            "uses, in a sketch Serial.begin(...). `heliograph serial monitor` shows it",
-            *(self.name, " or ".join(map(str, self.port.baud))),
+            "%s: what comes %s at %s baud: set %s in [[serial]] to what the device uses, in a "
+            "sketch Serial.begin(...). `heliograph serial monitor` shows it",
+            *(self.name, f"is no {fixed}" if fixed else "means nothing"),
+            *(" or ".join(map(str, self.port.baud)), "mode and baud" if fixed else "baud"),
         )
 
     @property
@@ -392,8 +396,13 @@ class Wire:
             if self.machine.send(Channel.RAW, line, now):
                 is_filled = True
             else:
-                self.counts["command of several lines"] += 1
+                self._drop_command()
         return is_filled
+
+    def _drop_command(self) -> None:
+        if not self.counts["command of several lines"]:
+            log.warning("%s: a command of several lines is dropped: send one a message", self.name)
+        self.counts["command of several lines"] += 1
 
     def _room(self) -> int:
         """How many bytes may wait behind the machine without frames, and do not yet."""
@@ -438,6 +447,7 @@ def _link_of(machine: SerialMachine) -> Link | None:
     return machine if isinstance(machine, Link) else None
 
 
+_UNDERSTOOD: Final = (Opened, Recognised, Received, Reading, LogLine)
 _EVENTS: Final[dict[type, Callable[[Wire, Any, float], None]]] = {
     Received: Wire._on_received,
     Opened: Wire._on_opened,

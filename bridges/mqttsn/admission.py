@@ -100,6 +100,10 @@ class Rules:
         self.quarantine.pop(client_id, None)
         self._rejected.add(client_id)
 
+    def is_rejected(self, client_id: str) -> bool:
+        """Whether somebody has decided so."""
+        return client_id in self._rejected
+
     def undecide(self, client_id: str) -> None:
         """Neither accepted nor rejected: as if it had never been seen."""
         self._accepted.pop(client_id, None)

@@ -17,7 +17,7 @@ from bridges.serial.baud import BaudMemory, BaudSearch, ShortMemory
 from bridges.serial.port_names import PortError, find
 from bridges.serial.port_open import open_port
 from bridges.serial.port_settings import LineErrors, PortFigures, PortInfo, PortSettings
-from bridges.serial.port_spec import parse_port
+from bridges.serial.port_spec import Kind, parse_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -201,7 +201,8 @@ class Carrier:
         figures.attempts = 0
         figures.last_error = ""
         self._first_errors = port.line_errors()
-        log.info("serial port %s: open (%s, %d baud)", self.settings.port, info.path, info.baud)
+        baud = "" if self._spec.kind is Kind.TCP else f", {info.baud} baud"
+        log.info("serial port %s: open (%s%s)", self.settings.port, info.path, baud)
         self._port = port
         port.start(self)
         if figures.is_held:

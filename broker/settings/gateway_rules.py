@@ -81,9 +81,10 @@ def udp_place(url: str) -> HostPort:
         port = UDP_PORT if parts.port is None else parts.port
     except ValueError as error:
         raise ValueError(f"{show(url)} is not a URL ({error}): {GOOD_UDP}") from error
-    if parts.scheme != "udp" or not parts.hostname or parts.path.strip("/") or parts.query:
+    host = parts.hostname
+    if parts.scheme != "udp" or not host or parts.path.strip("/") or parts.query or host.isdigit():
         raise ValueError(f"{show(url)} is not a place on UDP: {GOOD_UDP}")
-    return HostPort(parts.hostname, port)
+    return HostPort(host, port)
 
 
 @dataclass(frozen=True, slots=True)

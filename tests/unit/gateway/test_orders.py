@@ -16,7 +16,7 @@ from bridges.gateway import desk as desks
 from bridges.gateway.approvals import Approvals
 from bridges.gateway.desk import Desk, DeskError, follow
 from bridges.gateway.orders import Kind, Order, Outcome, Stage
-from bridges.mqttsn.admission import Rules
+from bridges.mqttsn.admission import Rule, Rules
 from bridges.mqttsn.codes import ReturnCode
 from bridges.mqttsn.ports import Address, Identity, Note
 from bridges.mqttsn.ports import Stage as DeviceStage
@@ -263,6 +263,20 @@ async def test_a_stranger_is_seen_accepted_and_let_in_also_after_a_restart(
     again = Gateways(path)
     assert isinstance(again.door.admit(Address(), "my dev"), Identity)
     await again.close()
+
+
+async def test_a_device_that_no_rule_is_for_is_told_of_once_and_a_rejected_one_never(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = Gateways(path)
+    world.rules._rules = [Rule("silo-*")]
+    world.rules.reject("silo-1")
+    for client_id in ("pump", "pump", "silo-1"):
+        assert world.door.admit(Address(), client_id) is ReturnCode.NOT_SUPPORTED
+    assert caplog.messages == [
+        "device pump at usb is refused: no [[mqttsn.device]] of the settings is for it"
+    ]
+    await world.close()
 
 
 async def test_a_rejected_device_is_sent_away_and_a_forgotten_one_is_a_stranger_again(

@@ -19,6 +19,8 @@ from bridges.gateway import (
     command_serial,
 )
 from bridges.gateway.figures import DEVICE_TOPICS, PORT_TOPICS, STATE_TOPIC, STATES
+from bridges.gateway.wire_view import view_of
+from bridges.serial.overhearing import Way
 from bridges.serial.port_names import Device
 from bridges.serial.port_spec import parse_port
 from broker.settings import DeviceSettings, MqttSnSettings, SerialSettings, load
@@ -33,6 +35,7 @@ SPANS = re.findall(r"`([^`\n]+)`", PROSE)
 OF_OTHER_TABLES = {"level", "sys_interval", "data_dir"}
 # What is put together of several texts -> the text of ours in it
 PUT_TOGETHER = {
+    "what comes means nothing at": "means nothing",
     "there is no USB serial port": "USB serial port",
     "auto stands for": " stands for ",
     "may not be opened: sudo usermod": " may not be opened: ",
@@ -189,3 +192,11 @@ def test_links_within_the_page_lead_somewhere() -> None:
     titles = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in titles}
     assert set(re.findall(r"\(#([a-z0-9-]+)\)", PAGE)) <= anchors
+
+
+def test_the_monitor_shows_what_the_page_shows() -> None:
+    shown = next(text for _, text in BLOCKS if text.startswith("$ heliograph serial monitor"))
+    view = view_of("auto")
+    wire = b"\x0a\x04\x04\x01\x00\x3cdev1" + b"\x0b\x0c\x02t1\x00\x0021.5"
+    lines = [f"{each.way.value} {each.text}" for each in view.see(Way.FROM_DEVICE, wire, 0.0)]
+    assert [line.partition(" ")[2] for line in shown.splitlines()[2:]] == lines

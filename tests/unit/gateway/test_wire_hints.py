@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from bridges.gateway.wire import DOUBT, DOUBTFUL, Wire
-from bridges.mqttsn.ports import Identity
+from bridges.mqttsn.ports import Identity, Message
 from bridges.serial.carrier import PortFigures, PortInfo
 from bridges.serial.events import Recognised
 from bridges.serial.modes import Mode
@@ -66,7 +66,7 @@ def _heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if "means nothing" in each.getMessage()]
+    return [each.getMessage() for each in caplog.records if "what comes" in each.getMessage()]
 
 
 def test_bytes_that_mean_nothing_are_said_once(
@@ -91,6 +91,16 @@ def test_silence_and_a_device_that_is_understood_are_no_reason_for_doubt(
     assert hints(caplog) == []
 
 
+@pytest.mark.parametrize("mode", ["text", "framed", "slip", "mqtt-sn"])
+def test_a_mode_that_is_set_and_never_spoken_raises_the_same_doubt(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, mode=mode)
+    bench.hears(DOUBTFUL, DOUBT)
+    (hint,) = hints(caplog)
+    assert f"is no {mode} at 115200 baud: set mode and baud" in hint
+
+
 def test_the_pace_is_that_of_the_speed_that_was_found(tmp_path: Path) -> None:
     bench = Bench(tmp_path, baud=(115_200, 9600))
     assert bench.wire._rate == 11_520
@@ -103,3 +113,15 @@ def test_a_device_without_frames_has_no_figures_of_a_link(tmp_path: Path) -> Non
     assert bench.wire.figures().state != ""
     bench.wire.on_events([Recognised(Mode.TEXT)], bench.loop.now)
     assert bench.wire.figures().state == ""
+
+
+def test_a_command_of_several_lines_is_said_to_be_dropped_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, mode="text", commands="c")
+    bench.wire.machine.send = Mock(return_value=False)  # type: ignore[method-assign]
+    for _ in range(2):
+        bench.wire._speaker.on_publish(Message("c", b"a\nb", 0))
+        bench.wire.on_events((), bench.loop.now)
+    assert caplog.text.count("a command of several lines is dropped") == 1
+    assert bench.wire.counts["command of several lines"] == 2

@@ -6,6 +6,7 @@ import pytest
 
 from broker.cli import run_command
 from broker.settings import SettingsError, load
+from broker.settings.gateway_rules import udp_place
 
 
 def written(folder: Path, text: str) -> Path:
@@ -89,3 +90,8 @@ def test_a_complaint_says_where_and_what_would_be_right(
         load(path)
     problems = [str(problem) for problem in caught.value.problems]
     assert any(told in each and each.startswith(f"{path}:{line}: ") for each in problems), problems
+
+
+def test_a_port_alone_is_no_place_on_udp() -> None:
+    with pytest.raises(ValueError, match=r"udp://0\.0\.0\.0:1884"):
+        udp_place("udp://1884")
