@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from bridges.serial.modes import SerialMachine
 
-BAUD = 9600
+BAUD = 2400
 HOUR = 3600.0  # seconds
-READ = 240  # bytes at a time: a quarter of a second
+READ = 60  # bytes at a time: a quarter of a second
 MOST_GROWTH = 20_000  # bytes, in half an hour
-MOST_SAID = 150.0  # bytes per second, of 960 that the wire takes
+MOST_SAID = 150.0  # bytes per second, of 240 that the wire takes
 WAITS = 10.0  # seconds
 
 
