@@ -3,7 +3,7 @@
     is recognised by                                                    as
     a HELLO, at any time until something else but text is certain       framed
     CONNECT of MQTT with its protocol name                              mqtt
-    a whole MQTT-SN packet between two ENDs                             slip
+    a whole MQTT-SN packet between two ENDs that opens a talk, or two   slip
     nothing but whole MQTT-SN packets, one of which opens a talk        mqtt-sn
     a line `topic value`; or five seconds of nothing but lines          text
     behind noise: three lines, two of them `topic value`, or as above   text
@@ -164,10 +164,15 @@ def _mqtt(held: bytes) -> int:
 
 
 def _slip(held: bytes) -> int:
+    """One that opens a talk, or two others: one alone is also found in minutes of noise."""
+    first = -1
     for found in _SLIP_FRAME.finditer(held):
         packet = unslip(found[1])
-        if packet is not None and packet_end(packet, 0) == len(packet):
-            return found.start()
+        if packet is None or packet_end(packet, 0) != len(packet):
+            continue
+        if first >= 0 or _opens_a_talk(packet):
+            return first if first >= 0 else found.start()
+        first = found.start()
     return -1
 
 
@@ -187,7 +192,7 @@ def _opens_a_talk(packet: bytes) -> bool:
     if kind == _CONNECT:
         return len(packet) > 6 and packet[3] == 1  # its protocol id
     return (kind == _SEARCHGW and len(packet) == 3) or (
-        kind == _PUBLISH and packet[2] & _QOS_BITS == _QOS_BITS
+        kind == _PUBLISH and len(packet) > 6 and packet[2] & _QOS_BITS == _QOS_BITS
     )
 
 

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from bridges.serial.frames import Capability
 from bridges.serial.link import Link, LinkSettings
 from firmware_sim.client import Up
 from firmware_sim.faults import errors
+from firmware_sim.uart import HOST
 from tests.integration.peer import memory_of
 from tests.support.serial_bench import Bench
 from tests.support.sn_carriers import Foreign, RadioEnd, UdpCarrier
@@ -43,7 +45,9 @@ RADIOS = ("one", "two")
 ALONE = "three"
 BAUD = 921_600
 NOISE = 0.001  # damaged bytes
+LONGEST_CALM = 0.4  # seconds, with the gateway there
 LONGEST_PAUSE = 0.15  # seconds, of a wire that is pulled
+LONGEST_WAIT = 6.0  # seconds for the gateway to come back and say something
 SAY_EVERY = 0.01  # seconds
 MOST_OPEN = 200  # messages that are not acknowledged yet
 SETTLES = 240.0  # seconds, at the end
@@ -96,7 +100,7 @@ class Torture:
         """Everybody wakes, and all that was acknowledged has arrived."""
         await self.bench.until(lambda: all(each.sn.is_idle for each, _ in self._devices), SETTLES)
         for device, wake in self._devices:
-            if device.sn.state == "asleep":
+            if device.sn.state != "active":
                 device.sn.connect()
                 wake()
         await self.bench.settle(SETTLES)
@@ -187,12 +191,16 @@ class Torture:
 
     async def _pull(self, wire: PtyWire, pulls: int) -> None:
         """Out and in again; now and then before the gateway has noticed."""
+        said = wire.line.uart.lanes[HOST].counters
         for _ in range(pulls):
-            await asyncio.sleep(self.rng.random() * LONGEST_PAUSE * 4)
+            await asyncio.sleep(self.rng.random() * LONGEST_CALM)
             wire.unplug()
             await asyncio.sleep(self.rng.choice((0.0, self.rng.random() * LONGEST_PAUSE)))
             wire.replug()
             self.pulls += 1
+            before = said.written
+            with suppress(AssertionError):  # the gateway has not come back for so long: never mind
+                await self.bench.until(lambda: said.written > before, LONGEST_WAIT)  # noqa: B023
 
     async def _kill_all(self, rounds: int) -> None:
         for _ in range(rounds):
