@@ -31,7 +31,7 @@ LINES_AT_ONCE: Final = 10  # in WRITE_EVERY seconds
 MOST_SEEN: Final = 1000  # in WRITE_EVERY seconds
 TOO_MANY: Final = Outcome(False, "there are too many decisions already: `forget` some devices")
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 class Approvals:

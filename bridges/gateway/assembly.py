@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from bridges.gateway.house import House, Room
+from bridges.gateway.approvals import Approvals
+from bridges.gateway.from_settings import identity_of, policy_of, port_settings, rules_of
+from bridges.gateway.house import House, OnePlace, Room
 from bridges.gateway.keeping import FILE_NAME, Keeping
 from bridges.gateway.keeping_file import KeepingError
 from bridges.gateway.local_broker import LocalBroker
 from bridges.gateway.orders import Kind, Outcome
+from bridges.gateway.reports import Reports
 from bridges.gateway.udp import UdpSocket
 from bridges.gateway.wire import Wire
-from bridges.mqttsn.admission import Rule, Rules
 from bridges.mqttsn.gateway import Gateway
-from bridges.mqttsn.policy import Policy, never, same_host
-from bridges.mqttsn.ports import Identity
 from bridges.serial.carrier import Carrier
-from bridges.serial.port_settings import PortSettings, Rs485
 from broker.settings.queue_rules import host_port
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     from bridges.gateway.broker_side import BrokerSide
     from bridges.gateway.files import Progress
     from bridges.gateway.orders import Order
-    from bridges.serial.port_settings import Flow, Lines, Reset
-    from broker.settings import MqttSnSettings, SerialSettings, Settings
+    from bridges.gateway.reports import Snapshot
+    from bridges.mqttsn.policy import Policy
+    from broker.settings import SerialSettings, Settings
     from broker.transport.hub import Hub
 
 FILES_FOLDER: Final = "serial-files"  # in data_dir
@@ -61,9 +61,15 @@ class Assembly:
             self.keeping = Keeping(folder / FILE_NAME, loop)
         except KeepingError as error:
             raise OSError(str(error)) from error
-        self.house = House(rules_of(settings.mqttsn), self.keeping)
+        self.house = House()
         self.sockets: list[UdpSocket] = []
         self.wires: dict[str, Wire] = {}
+        rules = rules_of(settings.mqttsn)
+        self.approvals = Approvals(self.keeping, rules, loop, self.house.expel, self._forget)
+        self.reports = Reports(
+            *(side, self.keeping, self.house, self.wires),
+            *(settings.mqttsn.home_assistant, settings.broker.sys_interval, loop),
+        )
 
     async def open(self) -> None:
         """Open everything; raises OSError. A port that is not there is waited for."""
@@ -75,10 +81,13 @@ class Assembly:
             raise
         for port in self._settings.serial:
             self._start_wire(port)
+        self.reports.start()
         self.keeping.on_order = self.take_order
 
     async def close(self) -> None:
         """Say goodbye to devices, and let durable sessions wait for them."""
+        self.reports.close()
+        self.approvals.close()
         for each in self.sockets:
             each.close()
         for wire in self.wires.values():
@@ -90,24 +99,19 @@ class Assembly:
 
     def take_order(self, order: Order) -> None:
         """Do what the command line asks, now or in a while; `finish` tells it how that went."""
-        outcome = _ORDERS[order.kind](self, order)
+        do = _ORDERS.get(order.kind)
+        outcome = self.approvals.take(order) if do is None else do(self, order)
         if outcome is not None:
             self.keeping.finish(order, outcome)
 
-    def _accept(self, order: Order) -> Outcome:
-        if self.house.accept(order.target, order.argument or None):
-            return Outcome(True, f"{order.target} may come in when it comes again")
-        return _TOO_MANY
+    def snapshot(self) -> Snapshot:
+        """Figures of all ports and devices."""
+        return self.reports.snapshot()
 
-    def _reject(self, order: Order) -> Outcome:
-        if self.house.reject(order.target):
-            return Outcome(True, f"{order.target} is refused")
-        return _TOO_MANY
-
-    def _forget(self, order: Order) -> Outcome:
-        if self.house.forget(order.target):
-            return Outcome(True, f"{order.target} is forgotten")
-        return Outcome(False, f"nothing is known of a device {order.target}")
+    def _forget(self, client_id: str) -> bool:
+        """Forget a device; False: nothing was known of it."""
+        self.reports.forget(client_id)
+        return self.house.forget(client_id)
 
     def _reset(self, order: Order) -> Outcome:
         wire = self.wires.get(order.target)
@@ -170,76 +174,11 @@ class Assembly:
 
     def _gateway(self, name: str, policy: Policy) -> Gateway:
         sessions, notebook = self._side.sessions(name), self.keeping.notebook(name)
-        return Gateway(sessions, notebook, self.house.door(name), policy)
+        admission = OnePlace(self.house, name, self.approvals.door(name))
+        return Gateway(sessions, notebook, admission, policy)
 
 
-_TOO_MANY: Final = Outcome(False, "too much is decided already: forget some devices first")
 _ORDERS: Final[dict[Kind, Callable[[Assembly, Order], Outcome | None]]] = {
-    Kind.ACCEPT: Assembly._accept,
-    Kind.REJECT: Assembly._reject,
-    Kind.FORGET: Assembly._forget,
     Kind.RESET: Assembly._reset,
     Kind.SEND: Assembly._send,
 }
-
-
-# -- from the settings ----------------------------------------------------------------------------
-
-
-def port_settings(port: SerialSettings) -> PortSettings:
-    """What the carrier is told."""
-    return PortSettings(
-        port=port.port,
-        bauds=port.baud,
-        flow=cast("Flow", port.flow),  # the settings know the same words
-        lines=cast("Lines", port.lines),
-        reset=cast("Reset", port.reset),
-        rs485=Rs485() if port.rs485 else None,
-    )
-
-
-def identity_of(port: SerialSettings) -> Identity:
-    """Who the port's own client is to the broker."""
-    client_id = port.client_id or f"serial-{port.shown_name}"
-    return Identity(client_id, port.username or None, port.password.encode() or None)
-
-
-def rules_of(settings: MqttSnSettings) -> Rules:
-    """Who may come in, and as whom."""
-    rules = [
-        Rule(
-            each.client_id,
-            each.address,
-            each.broker_client_id,
-            each.username or None,
-            each.password.encode() or None,
-        )
-        for each in settings.devices
-    ]
-    return Rules(rules or [Rule()], unconnected_of(settings), settings.approval)
-
-
-def unconnected_of(settings: MqttSnSettings) -> Identity | None:
-    """As whom messages of QoS -1 are published."""
-    if not settings.unconnected:
-        return None
-    password = settings.unconnected_password.encode() or None
-    return Identity(settings.unconnected, settings.unconnected_username or None, password)
-
-
-def policy_of(
-    settings: MqttSnSettings, t_adv: int = 0, device_rate: int = 0, is_udp: bool = False
-) -> Policy:
-    """One gateway's policy."""
-    return Policy(
-        gateway_id=settings.gateway_id,
-        predefined=settings.predefined,
-        t_adv=t_adv,
-        t_retry=settings.t_retry,
-        n_retry=settings.n_retry,
-        max_devices=settings.max_devices,
-        may_move=same_host if is_udp else never,
-        max_topics=settings.max_topics,
-        device_bytes=settings.device_bytes,
-        device_rate=device_rate,
-    )

@@ -26,13 +26,22 @@ class Stream(Protocol):
 
 
 class BrokerSide(Protocol):
-    """The broker in this process, or one elsewhere."""
+    """The broker in this process, or one elsewhere. `name` tells this gateway from others there,
+    `prefix` is where its figures go, `on_forgotten` is called when the broker may have lost them.
+    """
+
+    name: str
+    prefix: str
+    on_forgotten: Callable[[], None]
 
     def sessions(self, name: str) -> Broker:
         """Where the sessions of the port or socket `name` come from."""
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> Stream:
         """Open a stream; `on_data` gets what the broker sends, b"" when it has closed."""
+
+    def tell(self, topic: str, payload: bytes, retain: bool) -> None:
+        """Publish for the gateway itself."""
 
     def close(self) -> None:
         """Stop: what waits to be sent is sent."""

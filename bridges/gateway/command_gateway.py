@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
+from bridges.gateway.checking import check_ports
 from bridges.gateway.remote_broker import Place, RemoteBroker, parse_broker
 from broker import settings
 from broker.settings import DeviceSettings, SerialSettings
@@ -97,6 +98,7 @@ def _chosen(options: argparse.Namespace) -> settings.Settings:
     chosen = replace(found, mqttsn=mqttsn, serial=_signed((*found.serial, *ports), place))
     if problems := list(gateway_problems(chosen)):
         raise settings.SettingsError(problems)
+    check_ports(chosen)
     return chosen
 
 

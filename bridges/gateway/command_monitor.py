@@ -63,11 +63,12 @@ def _run(options: argparse.Namespace, settings: PortSettings) -> int:
             pcap = PcapngWriter(stack.enter_context(Path(options.write).open("wb")))
             print(f"to read it: {HINT.format(file=options.write)}", file=sys.stderr)
         with suppress(KeyboardInterrupt):
-            asyncio.run(_watch(settings, Screen(options.mode, pcap), options.tap))
+            asyncio.run(watch(settings, Screen(options.mode, pcap), options.tap))
     return 0
 
 
-async def _watch(settings: PortSettings, screen: Screen, is_tapped: bool) -> None:
+async def watch(settings: PortSettings, screen: Screen, is_tapped: bool) -> None:
+    """Show what goes over the wire, until cancelled."""
     loop = asyncio.get_running_loop()
     machine = Unframed(Plain())
     owner = Watcher(machine, screen)

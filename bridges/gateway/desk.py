@@ -132,7 +132,7 @@ class Desk:
         try:
             with engine.begin() as connection:
                 yield connection
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, sqlite3.Error, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
             raise DeskError(
                 f"{self._path} cannot be used ({cause}): run this as the gateway's user"
@@ -173,14 +173,16 @@ def follow(
     given = now()
     said = ""
     while True:
+        is_running = desk.is_gateway_running()  # before the look: it may end when all is done
         stage, text = desk.look(number)
         if stage in FINAL:
             return stage is Stage.DONE, text
-        if stage is Stage.WAITING:
-            is_late = now() - given > PATIENCE
-            if (is_late or not desk.is_gateway_running()) and (ended := _end(desk, number, kind)):
+        if stage is Stage.WAITING and (not is_running or now() - given > PATIENCE):
+            if (ended := _end(desk, number, kind)) is not None:
                 return ended
-        elif text and text != said:
+        elif stage is Stage.TAKEN and not is_running:
+            return False, "the gateway ended before it was done"
+        if text and text != said:
             say(text)
             said = text
         sleep(BETWEEN_LOOKS)

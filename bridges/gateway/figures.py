@@ -90,7 +90,7 @@ class Discovery(Protocol):
     """Says more about the same: which topics make what in another program."""
 
     def messages(
-        self, ports: Iterable[PortFigures], devices: Iterable[DeviceFigures]
+        self, ports: Sequence[PortFigures], devices: Iterable[DeviceFigures]
     ) -> Iterator[tuple[str, str]]:
         """Topics and their payloads."""
 

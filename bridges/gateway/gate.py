@@ -67,5 +67,7 @@ class Gate:
 
     def _tick(self) -> None:
         self._timer = None
-        self.gateway.tick(self._loop.time())
-        self._turn()
+        try:
+            self.gateway.tick(self._loop.time())
+        finally:
+            self._turn()

@@ -24,7 +24,7 @@ from bridges.gateway.figures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bridges.gateway.figures import DeviceFigures, PortFigures
 
@@ -120,16 +120,16 @@ class HomeAssistant:
         self._base = base
 
     def messages(
-        self, ports: Iterable[PortFigures], devices: Iterable[DeviceFigures]
+        self, ports: Sequence[PortFigures], devices: Iterable[DeviceFigures]
     ) -> Iterator[tuple[str, str]]:
         """See Discovery."""
+        known = {port.name: safe_id("heliograph", self._name, "port", port.name) for port in ports}
         for port in ports:
-            identifier = safe_id("heliograph", self._name, "port", port.name)
             facts = {"name": f"Serial port {port.name}", "model": "Serial port"}
             facts |= {"sw_version": port.firmware} if port.firmware else {}
             facts |= {"serial_number": port.uid} if port.uid else {}
             base = self._base + port_base(port)
-            yield self._message(identifier, facts, base, PORT_COMPONENTS)
+            yield self._message(known[port.name], facts, base, PORT_COMPONENTS)
         for device in devices:
             if device.state == QUARANTINED:  # a stranger makes nothing appear in a house
                 continue
@@ -137,6 +137,7 @@ class HomeAssistant:
                 "heliograph", self._name, "mqttsn", device.gateway, device.client_id
             )
             facts = {"name": device.client_id, "model": "MQTT-SN device"}
+            facts |= {"via_device": known[device.gateway]} if device.gateway in known else {}
             base = self._base + device_base(device)
             yield self._message(identifier, facts, base, DEVICE_COMPONENTS)
 

@@ -1,27 +1,21 @@
-"""Who may come in, at all ports and sockets together: rules, what a person has decided, and who is
-there already.
+"""All gateways of this process together: a client id is at one place.
 
-Rule kept here: a client id is at one place. One that is connected elsewhere is refused as long as
-that port is open; when it is unplugged, the device may have been plugged in here.
+One that is connected elsewhere is refused as long as that port is open; when it is unplugged, the
+device may have been plugged in here, and its session goes on here.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridges.gateway.keeping import REJECTED, Waiting
 from bridges.mqttsn.codes import ReturnCode
 from bridges.mqttsn.ports import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bridges.gateway.keeping import Keeping
-    from bridges.mqttsn.admission import Rules
-    from bridges.mqttsn.device import Device
     from bridges.mqttsn.gateway import Gateway
-    from bridges.mqttsn.ports import Address
+    from bridges.mqttsn.ports import Address, Admission
 
 
 class Room(NamedTuple):
@@ -33,22 +27,10 @@ class Room(NamedTuple):
 
 
 class House:
-    """The rooms, and who may come in."""
+    """The gateways by their names."""
 
-    def __init__(self, rules: Rules, keeping: Keeping | None) -> None:
-        self._rules = rules
-        self._keeping = keeping
+    def __init__(self) -> None:
         self._rooms: dict[str, Room] = {}
-        if keeping is not None:
-            for decision in keeping.decisions.values():
-                if decision.verdict == REJECTED:
-                    rules.reject(decision.client_id)
-                else:
-                    rules.accept(decision.client_id, decision.address)
-
-    def door(self, name: str) -> Doorkeeper:
-        """The Admission of the gateway `name`, which is to be `added`."""
-        return Doorkeeper(self, name)
 
     def add(self, room: Room) -> None:
         """Know another gateway."""
@@ -56,68 +38,26 @@ class House:
 
     @property
     def rooms(self) -> Iterator[Room]:
-        """All gateways."""
+        """All of them."""
         return iter(self._rooms.values())
 
-    # -- Admission, for a room --------------------------------------------------------------------
-
-    def admit(self, name: str, address: Address, client_id: str) -> Identity | ReturnCode:
-        """See Admission."""
-        verdict = self._rules.admit(address, client_id)
-        if not isinstance(verdict, Identity):
-            self._note_quarantine(name, address, client_id)
-        elif not self._make_way(name, client_id):
-            return ReturnCode.CONGESTION
-        return verdict
-
-    def admit_unconnected(self, address: Address) -> Identity | None:
-        """See Admission."""
-        return self._rules.admit_unconnected(address)
-
-    # -- what a person decides --------------------------------------------------------------------
-
-    def accept(self, client_id: str, address: str | None) -> bool:
-        """Let it in when it comes again; False: too much is decided already."""
-        if self._keeping is not None and not self._keeping.accept(client_id, address):
-            return False
-        self._rules.accept(client_id, address)
-        return True
-
-    def reject(self, client_id: str) -> bool:
-        """Refuse it for good, and send it away; False: too much is decided already."""
-        if self._keeping is not None and not self._keeping.reject(client_id):
-            return False
-        self._rules.reject(client_id)
-        for device in self._find(client_id):
-            device.dismiss("rejected")
-        return True
+    def expel(self, client_id: str) -> bool:
+        """Send a device away wherever it is; False: it is nowhere."""
+        return any(room.gateway.expel(client_id) for room in self.rooms)
 
     def forget(self, client_id: str) -> bool:
-        """Nothing is known of it any more; False: nothing was."""
-        found = list(self._find(client_id))
-        for device in found:
-            device.dismiss("forgotten")
-        is_noted = any(self._forget_notes(room.gateway, client_id) for room in self.rooms)
-        was_decided = self._keeping is not None and self._keeping.undecide(client_id)
-        self._rules.forget(client_id)
-        return bool(found) or is_noted or was_decided
+        """Forget what is noted of it; False: nothing is."""
+        noted = [
+            room.gateway.notebook
+            for room in self.rooms
+            if room.gateway.notebook.read(client_id) is not None
+        ]
+        for notebook in noted:
+            notebook.forget(client_id)
+        return bool(noted)
 
-    # -- helpers ----------------------------------------------------------------------------------
-
-    def _find(self, client_id: str) -> Iterator[Device]:
-        for room in self.rooms:
-            device = room.gateway.find(client_id)
-            if device is not None:
-                yield device
-
-    def _forget_notes(self, gateway: Gateway, client_id: str) -> bool:
-        is_noted = gateway.notebook.read(client_id) is not None
-        if is_noted:
-            gateway.notebook.forget(client_id)
-        return is_noted
-
-    def _make_way(self, name: str, client_id: str) -> bool:
-        """Whether nobody of that name is elsewhere now."""
+    def make_way(self, name: str, client_id: str) -> bool:
+        """Whether `client_id` may be in the room `name`: it is not elsewhere, or not any more."""
         for room in self.rooms:
             device = room.gateway.find(client_id) if room.name != name else None
             if device is None:
@@ -128,30 +68,24 @@ class House:
             device.give_way("moved to another port")
         return True
 
-    def _note_quarantine(self, name: str, address: Address, client_id: str) -> None:
-        keeping, quarantine = self._keeping, self._rules.quarantine
-        if keeping is None:
-            return
-        waiting = quarantine.get(client_id)
-        if waiting is not None:
-            keeping.wait(Waiting(client_id, name, str(address), waiting.attempts, time.time()))
-        for each in [each for each in keeping.quarantine if each not in quarantine]:
-            keeping.release(each)
 
+class OnePlace:
+    """The Admission of the gateway `name`: another one, and the rule above."""
 
-class Doorkeeper:
-    """The Admission of one gateway."""
+    __slots__ = ("_admission", "_house", "_name")
 
-    __slots__ = ("_house", "_name")
-
-    def __init__(self, house: House, name: str) -> None:
+    def __init__(self, house: House, name: str, admission: Admission) -> None:
         self._house = house
         self._name = name
+        self._admission = admission
 
     def admit(self, address: Address, client_id: str) -> Identity | ReturnCode:
         """See Admission."""
-        return self._house.admit(self._name, address, client_id)
+        verdict = self._admission.admit(address, client_id)
+        if isinstance(verdict, Identity) and not self._house.make_way(self._name, client_id):
+            return ReturnCode.CONGESTION
+        return verdict
 
     def admit_unconnected(self, address: Address) -> Identity | None:
         """See Admission."""
-        return self._house.admit_unconnected(address)
+        return self._admission.admit_unconnected(address)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from bridges.gateway import keeping_tables as tables
 from bridges.gateway.keeping_notebook import KeptNotebook
 from bridges.gateway.keeping_writer import Writer
-from bridges.gateway.orders import LONGEST_TEXT, Stage
+from bridges.gateway.orders import LONGEST_TEXT, Outcome, Stage
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bridges.gateway.keeping_file import Content
     from bridges.gateway.keeping_pending import KeptTopic, Pending
-    from bridges.gateway.orders import Order, Outcome
+    from bridges.gateway.orders import Order
 
 FILE_NAME: Final = "gateway.db"  # in data_dir
 MOST_GATEWAYS: Final = 1000
@@ -34,7 +34,7 @@ MOST_TOLD: Final = 50_000
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +176,13 @@ class Keeping:
             self._notebooks[each.gateway].on_kept(each)
 
     def _on_orders(self, orders: list[Order]) -> None:
+        assert self._on_order is not None
         for order in orders:
-            assert self._on_order is not None
-            self._on_order(order)
+            try:
+                self._on_order(order)
+            except Exception:  # noqa: BLE001  told to both: the one who ordered, and the log
+                _log.exception("an order could not be done: %s %s", order.kind.value, order.target)
+                self.finish(order, Outcome(False, "an error of the gateway, see its log"))
 
     def _load(self, content: Content) -> None:
         numbers = [number for _, _, number in (*content.notes, *content.bauds)]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
 
 from bridges.gateway import keeping_tables as tables
 from bridges.gateway.orders import FINAL, MOST_ORDERS, NOW_OR_NEVER, Kind, Order, Stage
@@ -129,8 +130,8 @@ class File:
         saved: list[dict[str, Any]] = []
         try:
             return self._read()
-        except Damaged as error:
-            saved = self._set_aside("damaged", f"is damaged ({error})")
+        except (Damaged, DBAPIError, sqlite3.Error, UnicodeDecodeError) as error:
+            saved = self._set_aside("damaged", f"is damaged ({getattr(error, 'orig', error)})")
         except NewerError:
             self._set_aside("newer", "was written by a newer Heliograph")
         content = self._read()
@@ -258,7 +259,7 @@ def _decisions(path: Path) -> list[dict[str, Any]]:
                     "verdict": verdict,
                     "address": address,
                 }
-    except (sqlite3.Error, UnicodeDecodeError):
+    except (sqlite3.Error, UnicodeDecodeError):  # the texts of SQLite's errors quote what is broken
         pass  # no more of it
     finally:
         connection.close()

@@ -29,7 +29,7 @@ LOOK_EVERY: Final = 1.0  # seconds between two looks for orders
 FIRST_PAUSE: Final = 0.5  # seconds before a failed commit is tried again
 LONGEST_PAUSE: Final = 30.0
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("heliograph")
 
 
 class Writer:

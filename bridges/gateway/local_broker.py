@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridges.gateway.figures import SYS
 from bridges.mqttsn.mqtt import MqttBroker
 from broker.connection.ports import Origin
+from broker.packets.publication import Publication
 from broker.transport.local import LocalLink
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ PAUSE = 1.0  # seconds before a client that the broker has dropped comes again
 class LocalBroker:
     """A BrokerSide. `anonymous` is the policy for clients without a user name."""
 
+    name = "broker"
+    prefix = SYS
+
     def __init__(self, hub: Hub, anonymous: str, expiry: int) -> None:
+        self.on_forgotten: Callable[[], None] = _nothing
         self._hub = hub
         self._anonymous = anonymous
         self._expiry = expiry
@@ -37,6 +43,12 @@ class LocalBroker:
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> LocalStream:
         """See BrokerSide."""
         return LocalStream(self._hub, Origin(name, anonymous=self._anonymous), on_data)
+
+    def tell(self, topic: str, payload: bytes, retain: bool) -> None:
+        """See BrokerSide: as the broker itself does."""
+        engine = self._hub.engine
+        engine.clock.now = self._hub.now()
+        engine.publishing.publish(Publication(topic, payload, retain=retain))
 
     def close(self) -> None:
         """See BrokerSide: nothing waits longer than a turn."""
@@ -140,3 +152,7 @@ class LocalPipe:
     def _lost(self) -> None:
         if not self._is_closed:
             self._session.lost()
+
+
+def _nothing() -> None:
+    """The broker of this process forgets nothing."""

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
+from bridges.gateway.figures import own_prefix
+from bridges.gateway.speaker import Speaker
 from bridges.mqttsn.mqtt import MqttBroker
+from bridges.mqttsn.ports import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +32,7 @@ CONNECT_TIMEOUT: Final = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next attempt
 LASTING: Final = 5.0  # seconds after which a connection counts as one that works
 MOST_UNSENT: Final = 4 << 20  # bytes that one connection may have waiting
+MOST_FIGURES: Final = 20_000  # that wait for the broker
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 GOOD_URL: Final = 'write "mqtt://HOST", "mqtt://USER:PASSWORD@HOST:PORT" or "mqtts://HOST"'
 
@@ -81,6 +86,14 @@ class RemoteBroker:
         self._pause = FIRST_PAUSE
         self._trouble = ""
         self._pipes: set[RemotePipe] = set()
+        self.name = socket.gethostname()
+        self.prefix = own_prefix(self.name)
+        self.on_forgotten: Callable[[], None] = _nothing
+        identity = Identity(f"heliograph-gateway-{self.name}", place.username, place.password)
+        self._speaker = Speaker(
+            self.sessions(""), identity, loop, rng, "", _nothing, most_waiting=MOST_FIGURES
+        )
+        self._speaker.on_open = self.on_forgotten
         self._timer = loop.call_later(PING_EVERY, self._ping)
 
     def sessions(self, name: str) -> MqttBroker:
@@ -93,9 +106,14 @@ class RemoteBroker:
         del name
         return RemotePipe(self, StreamEnds(on_data))
 
+    def tell(self, topic: str, payload: bytes, retain: bool) -> None:
+        """See BrokerSide."""
+        self._speaker.say(topic, payload, 0, retain)
+
     def close(self) -> None:
         """See BrokerSide."""
         self._timer.cancel()
+        self._speaker.close()
         for pipe in list(self._pipes):
             pipe.close()
 
@@ -276,3 +294,7 @@ class RemotePipe(asyncio.Protocol):
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

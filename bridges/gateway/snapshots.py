@@ -60,6 +60,7 @@ class Census:
         self._gone: dict[Key, DeviceFigures] = {}  # the longest away first
         self._here: dict[Key, DeviceFigures] = {}
         self._before: dict[Key, DeviceFigures] = {}
+        self._gateways: dict[str, None] = {}  # as many as the settings name
 
     def begin(self) -> None:
         """A new round: `count` each gateway, then take the `devices`."""
@@ -67,6 +68,7 @@ class Census:
 
     def count(self, gateway: str, devices: Iterable[Device], notes: Iterable[Note]) -> None:
         """Those that are here, and those that are noted as away."""
+        self._gateways[gateway] = None
         for note in notes:
             key = (gateway, note.client_id)
             known = self._before.get(key) or self._gone.get(key)
@@ -94,12 +96,11 @@ class Census:
         return [*self._here.values(), *self._gone.values(), *waiting]
 
     def forget(self, client_id: str) -> list[DeviceFigures]:
-        """What is known of the device, for the last time."""
-        found: dict[Key, DeviceFigures] = {}
+        """Know nothing of the device any more; what is to be removed, wherever it has been."""
         for known in (self._gone, self._before, self._here):
             for key in [key for key in known if key[1] == client_id]:
-                found[key] = known.pop(key)
-        return list(found.values())
+                del known[key]
+        return [DeviceFigures(client_id, gateway) for gateway in self._gateways]
 
     def _figures(self, gateway: str, device: Device) -> DeviceFigures:
         return DeviceFigures(

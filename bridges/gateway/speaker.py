@@ -43,6 +43,7 @@ class Speaker:
         rng: Random,
         commands: str,
         on_work: Callable[[], None],
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         self._broker = broker
         self._identity = identity
@@ -50,6 +51,7 @@ class Speaker:
         self._rng = rng
         self._filter = commands
         self._on_work = on_work
+        self._most_waiting = most_waiting
         self._session: Session | None = None
         self._is_open = False
         self._waiting: deque[Message] = deque()
@@ -59,6 +61,7 @@ class Speaker:
         self._pause = FIRST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
+        self.on_open: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Listen for commands, if there are any to be heard."""
@@ -67,7 +70,7 @@ class Speaker:
 
     def say(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         """Publish, now or when it can be."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= self._most_waiting:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(Message(topic, payload, qos, retain))
@@ -105,6 +108,7 @@ class Speaker:
         self._pause = FIRST_PAUSE
         if self._filter and self._session is not None:
             self._session.subscribe(_SUBSCRIBE, self._filter, 1)
+        self.on_open()
         self._publish()
 
     def on_refused(self, reason: int) -> None:
@@ -189,3 +193,7 @@ class Speaker:
         while self._last_id in self._unanswered:
             self._last_id = self._last_id % _LAST_MSG_ID + 1
         return self._last_id
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -62,8 +62,14 @@ class UdpSocket(asyncio.DatagramProtocol):
         self.address = transport.get_extra_info("sockname")[:2]
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """A device says something."""
-        self.gateway.receive(data, self._loop.time(), f"{addr[0]}:{addr[1]}")
+        """A device says something. A fault of ours costs this datagram and nothing else."""
+        if not addr[1]:  # nobody can be answered there
+            return
+        try:
+            self.gateway.receive(data, self._loop.time(), f"{addr[0]}:{addr[1]}")
+        except Exception as fault:  # noqa: BLE001  whatever it is, others must be served
+            what = f"fault at a datagram from {addr[0]}"
+            self._loop.call_exception_handler({"message": what, "exception": fault})
         self._gate.wake()
 
     def error_received(self, exc: Exception) -> None:

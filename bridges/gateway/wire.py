@@ -14,15 +14,18 @@ answers wait.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bridges.gateway.files import Folder, Progress, Sending
+from bridges.gateway.figures import PortFigures
+from bridges.gateway.file_channel import FileChannel, objection
 from bridges.gateway.gate import Gate
 from bridges.gateway.plain_mqtt import PlainMqtt
+from bridges.gateway.snapshots import printed, with_link
 from bridges.gateway.speaker import Speaker
 from bridges.mqttsn.answers import is_topic
 from bridges.serial.detection import Detector
@@ -37,7 +40,6 @@ from bridges.serial.events import (
     Restarted,
     Silent,
 )
-from bridges.serial.files import FileReceiver
 from bridges.serial.frames import Capability, Channel
 from bridges.serial.link import Link, LinkSettings, State
 from bridges.serial.modes import (
@@ -56,15 +58,16 @@ from bridges.serial.times import answer
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from random import Random
 
     from bridges.gateway.broker_side import BrokerSide
+    from bridges.gateway.files import Progress
     from bridges.mqttsn.gateway import Gateway
     from bridges.mqttsn.ports import Identity
     from bridges.serial.carrier import Carrier, PortInfo
     from broker.settings import SerialSettings
 
+BITS: Final = 10  # of one byte on the wire
 UID: Final = b"heliograph"
 PUBLISH_HEADER, LONG_PUBLISH_HEADER = 7, 9  # bytes of an MQTT-SN PUBLISH beside its payload
 LONGEST_SHORT: Final = 255
@@ -76,7 +79,6 @@ QUEUE, SHORT_QUEUE = 16, 4  # messages that wait in the link
 AHEAD: Final = 0.02  # seconds of wire time that may wait outside the broker, without frames
 LEAST_AHEAD: Final = 64  # bytes
 LOG_LINES: Final = 20  # per second that are passed on
-CHECK: Final = 10.0  # seconds between two looks at a file that is under way
 
 log = logging.getLogger("heliograph")
 
@@ -134,6 +136,7 @@ class Wire:
         self._gate = Gate(gateway, loop, self._pass_on)
         self._rate = 0.0  # bytes per second; 0: there is no wire behind the port
         self._is_held = False
+        self._is_paced = False
         self._prefix = port.prefix.replace("{port}", self.name)
         self._log_topic = port.log.replace("{port}", self.name)
         self._log_second = self._log_left = 0
@@ -141,12 +144,9 @@ class Wire:
             side.sessions(self.name), identity, loop, rng, port.commands, self._gate.wake
         )
         self._plain = PlainMqtt(side, self.name, self._gate.wake)
-        self._folder = Folder(folder, port.files_bytes)
-        self._receiver = FileReceiver(self._folder, port.largest_file)
-        self._file_answers: list[bytes] = []
-        self._sending: Sending | None = None
-        self._file_number = 0
-        self._file_timer: asyncio.TimerHandle | None = None
+        self._files = FileChannel(
+            port, folder, loop, lambda topic, told: self._speaker.say(topic, told, 0, retain=False)
+        )
         gateway.is_writable = False
 
     def start(self, carrier: Carrier) -> None:
@@ -161,10 +161,9 @@ class Wire:
         self.gateway.close()
         self._pass_on(self._loop.time())
         self._gate.close()
-        self._end_file("the gateway stops: it goes on where it was when it is sent again")
+        self._files.close()
         self._speaker.close()
         self._plain.close()
-        self._folder.close()
         if self._carrier is not None:
             await self._carrier.close()
 
@@ -174,29 +173,44 @@ class Wire:
 
     def send_file(self, name: str, data: bytes, report: Callable[[Progress], None]) -> str:
         """Send a file to the device; why not, or "". `report` hears of its progress."""
-        objection = self._objection_to_file(name)
-        if objection:
-            return objection
-        self._file_number = self._file_number % 255 + 1
-
-        def told(progress: Progress) -> None:
-            self._tell_progress(progress)
-            report(progress)
-
-        self._sending = Sending(self._file_number, name, data, told, self._loop.time())
-        self._watch_file()
+        link = self.link if self.mode in (None, Mode.FRAMED) else None
+        wrong = objection(link) or self._files.send(name, data, report)
         self._gate.wake()
-        return ""
+        return wrong
+
+    def figures(self) -> PortFigures:
+        """How the port and its link do."""
+        carrier = self._carrier
+        found = PortFigures(self.name, mode=self.mode or "", log_lines=self.log_lines)
+        if self.link is not None:
+            found = with_link(found, self.link)
+        if carrier is None:
+            return found
+        port = carrier.figures
+        return replace(
+            found,
+            path=port.path,
+            is_open=port.is_open,
+            baud=port.baud,
+            bytes_received=port.bytes_in,
+            bytes_sent=port.bytes_out,
+            overruns=port.overruns,
+            framing=port.framing,
+            parity=port.parity,
+            breaks=port.breaks,
+            reconnects=max(0, port.opened - 1),
+            devices=sum(1 for _ in self.gateway.devices),
+            dropped=found.dropped + self._speaker.dropped,
+            last_error=port.last_error,
+        )
 
     # -- Owner ------------------------------------------------------------------------------------
 
     def on_plugged(self, info: PortInfo) -> None:
         """See Owner."""
         self.is_open = True
-        self._rate = info.baud / 10 if self._is_paced(info) else 0.0
-        if self.link is not None:
-            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
-            self.link.adjust(self._rate, queue)
+        self._is_paced = self._is_wire(info)
+        self._adjust(info.baud)
         if self.mode is not None:
             self._begin(self.mode)
 
@@ -228,19 +242,19 @@ class Wire:
 
     def _on_opened(self, event: Opened, _now: float) -> None:
         assert self.link is not None
+        if self._carrier is not None:  # it may have tried several rates until now
+            self._adjust(self._carrier.figures.baud)
         self.gateway.longest_message = longest_payload(self.link.payload_limit)
         if event.is_resumed:
             return
         peer = event.peer
-        log.info("%s: device %s, firmware %a", self.name, peer.uid.hex(), peer.firmware)
-        if self._sending is not None:
-            self._sending.restart()
+        log.info("%s: device %s, firmware %a", self.name, printed(peer.uid), peer.firmware)
+        self._files.restart()
 
     def _on_restarted(self, event: Restarted, _now: float) -> None:
         """What is lost is asked for again by whoever misses it."""
         lost = len(event.unacknowledged) + len(event.unsent)
         self.counts["lost when the device was reset"] += lost
-        self._file_answers.clear()
         self.gateway.is_writable = False
 
     def _on_silent(self, _event: Silent, _now: float) -> None:
@@ -297,18 +311,7 @@ class Wire:
             self.counts["raw: nobody wants it"] += 1
 
     def _on_file(self, payload: bytes, now: float) -> None:
-        if self._sending is not None:
-            self._sending.receive(payload, now)
-        if not self.port.take_files:
-            return
-        try:
-            told = self._receiver.receive(payload)
-        except OSError as error:
-            log.error("%s: a file of the device: %s", self.name, error)  # noqa: TRY400
-            self._receiver = FileReceiver(self._folder, self.port.largest_file)
-            return
-        if told is not None:
-            self._file_answers.append(told)
+        self._files.receive(payload, now)
 
     # -- what goes --------------------------------------------------------------------------------
 
@@ -338,16 +341,11 @@ class Wire:
     def _fill_files(self, link: Link, now: float) -> bool:
         is_filled = False
         while link.settings.queue - link.writable(Channel.FILES) < FEW:
-            payload = self._file_payload(link.payload_limit, now)
+            payload = self._files.payload(link.payload_limit, now)
             if payload is None:
                 break
             is_filled = link.send(Channel.FILES, payload, now)
         return is_filled
-
-    def _file_payload(self, limit: int, now: float) -> bytes | None:
-        if self._file_answers:
-            return self._file_answers.pop(0)
-        return self._sending.payload(limit, now) if self._sending is not None else None
 
     def _fill_packets(self, now: float) -> bool:
         room = self._room()
@@ -389,42 +387,18 @@ class Wire:
         if self._carrier is not None:
             self._carrier.wake()
 
-    # -- files ------------------------------------------------------------------------------------
+    def _adjust(self, baud: int) -> None:
+        """The rate is another one."""
+        self._rate = baud / BITS if self._is_paced else 0.0
+        if self.link is not None:
+            queue = SHORT_QUEUE if 0 < self._rate < SLOW else QUEUE
+            self.link.adjust(self._rate, queue)
 
-    def _objection_to_file(self, name: str) -> str:
-        link = self.link
-        if self._sending is not None and not self._sending.is_over:
-            return "another file is on its way: try again when it is there"
-        if link is None or self.mode not in (None, Mode.FRAMED):
-            return "the device takes no files: it does not speak in frames"
-        if link.peer is not None and Capability.FILES not in link.peer.capabilities:
-            return "the device takes no files: its HELLO says so"
-        if len(name.encode()) > 64:
-            return "the name is too long: 64 bytes at most"
-        return ""
-
-    def _watch_file(self) -> None:
-        self._file_timer = None
-        if self._sending is None or self._sending.is_over:
-            return
-        self._sending.check(self._loop.time())
-        self._file_timer = self._loop.call_later(CHECK, self._watch_file)
-
-    def _end_file(self, why: str) -> None:
-        if self._file_timer is not None:
-            self._file_timer.cancel()
-        if self._sending is not None:
-            self._sending.end(why)
-
-    def _tell_progress(self, progress: Progress) -> None:
-        facts = {"name": progress.name, "sent": progress.sent, "size": progress.size}
-        told = json.dumps({**facts, "state": progress.text}).encode()
-        self._speaker.say(f"serial/{self.name}/file", told, 0, retain=False)
-
-    def _is_paced(self, info: PortInfo) -> bool:
+    def _is_wire(self, info: PortInfo) -> bool:
         if self.port.pace != "auto":
             return self.port.pace == "yes"
-        return "://" not in info.path and not info.path.startswith("/dev/pts/")
+        device = str(Path(info.path).resolve())
+        return "://" not in info.path and not device.startswith("/dev/pts/")
 
 
 def longest_payload(limit: int) -> int:

@@ -36,6 +36,7 @@ _MQTT_NAMES: Final = (
 )
 _CHANNEL_NAMES: Final = {int(channel): channel.name for channel in Channel}
 _CONTROL_NAMES: Final = {int(control): control.name for control in Control}
+LONGEST_MQTT: Final = 65_536  # bytes that are held of one packet
 _FILE_KINDS: Final = {1: "offer", 2: "want", 3: "chunk", 4: "end"}
 
 
@@ -225,6 +226,43 @@ class Unwrapped:
         return Seen(way, text, wire, kind=kind, packet=packet)
 
 
+class MqttPackets(Plain):
+    """MQTT, cut into its packets; what has no length that can be is passed on as it is."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Return the packets that are complete now."""
+        found: list[Event] = []
+        held, pos = self._held + data, 0
+        while 0 < (end := mqtt_packet_end(held, pos)) <= len(held):
+            found.append(Received(Channel.RAW, held[pos:end]))
+            pos = end
+        self._held = held[pos:]
+        if end < 0 or len(self._held) > LONGEST_MQTT:
+            found.append(Received(Channel.RAW, self._held))
+            self._held = b""
+        return found
+
+    def clear(self) -> None:
+        """Forget what has begun."""
+        self._held = b""
+
+
+def mqtt_packet_end(data: bytes, pos: int) -> int:
+    """Return where the MQTT packet at `pos` ends; 0: not known yet, negative: never."""
+    size = 0
+    for place in range(4):
+        if pos + 1 + place >= len(data):
+            return 0
+        byte = data[pos + 1 + place]
+        size |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return pos + 2 + place + size
+    return -1
+
+
 Shown = tuple[str, bytes, PacketKind | None, bytes]  # text, on the wire, kind, packet
 
 
@@ -249,7 +287,7 @@ def _show_line(event: Event) -> Shown:
 def _show_mqtt(event: Event) -> Shown:
     assert isinstance(event, Received)
     data = event.payload
-    return f"{_MQTT_NAMES[data[0] >> 4]}? {_hex(data)}", data, PacketKind.MQTT, data
+    return f"{_MQTT_NAMES[data[0] >> 4]} {_hex(data)}", data, PacketKind.MQTT, data
 
 
 def _show_raw(event: Event) -> Shown:
@@ -326,7 +364,7 @@ _VIEWS: Final[dict[str, Callable[[], View]]] = {
     Mode.FRAMED: Framed,
     Mode.MQTT_SN: partial(Unwrapped, PacketStream, _show_packet),
     Mode.SLIP: partial(Unwrapped, Slip, _show_slip),
-    Mode.MQTT: partial(Unwrapped, Plain, _show_mqtt),
+    Mode.MQTT: partial(Unwrapped, MqttPackets, _show_mqtt),
     Mode.TEXT: partial(Unwrapped, TextLines, _show_line),
 }
 MODES: Final = tuple(_VIEWS)

@@ -220,13 +220,6 @@ class Device:
         self._host.count(why)
         self._end(publish_will=False)
 
-    def dismiss(self, why: str) -> None:
-        """A person does not want it here any more."""
-        self._host.count(why)
-        if self.state in _LISTENING:
-            self._send(Disconnect())
-        self._end(publish_will=False)
-
     def leave(self) -> None:
         """The gateway stops. A durable session is taken up again after its start; the others are
         over, and the device is told.

@@ -8,6 +8,7 @@ lives as long as the device is there: it has an expiry of `GRACE`, and is delete
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from bridges.mqttsn.answers import REFUSED
@@ -111,6 +112,7 @@ class MqttSession:
         *("_dial", "_early", "_fences", "_has_been_open", "_is_connected", "_is_held"),
         *(
             "_is_open",
+            "_maximum_qos",
             "_opening",
             "_pipe",
             "_reader",
@@ -139,6 +141,7 @@ class MqttSession:
         self._has_been_open = False
         self._is_held = False
         self._window = _DEFAULT_WINDOW
+        self._maximum_qos = 2
         self._reader = Reader()
         self._early: deque[Publish] = deque(maxlen=_MOST_EARLY)  # QoS 0 without a connection
         self._waiting: deque[Publish] = deque()  # beyond the broker's receive maximum
@@ -300,6 +303,7 @@ class MqttSession:
             return
         self._is_open = True
         self._window = packet.properties.get(Property.RECEIVE_MAXIMUM, _DEFAULT_WINDOW)
+        self._maximum_qos = packet.properties.get(Property.MAXIMUM_QOS, 2)
         self._repeat()
         while self._early:
             self._put(self._early.popleft())
@@ -390,8 +394,15 @@ class MqttSession:
             if len(self._unacknowledged) + len(self._released) >= self._window:
                 return
             packet = self._waiting.popleft()
+            if packet.qos > self._maximum_qos:  # [MQTT-3.2.2-11]
+                self.fence(partial(self._too_assured, packet.packet_id))
+                continue
             self._unacknowledged[packet.packet_id] = packet
             self._put(packet)
+
+    def _too_assured(self, msg_id: int) -> None:
+        """The broker would end the connection over this message: it is refused in its place."""
+        self._listener.on_puback(msg_id, ReasonCode.QOS_NOT_SUPPORTED)
 
     def _repeat(self) -> None:
         """What the connection before has not seen the end of [MQTT-4.4.0-1]."""

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridges.serial.baud import BaudMemory, BaudSearch, ShortMemory
-from bridges.serial.port_names import PortError, find, parse_port
+from bridges.serial.port_names import PortError, find
 from bridges.serial.port_open import open_port
 from bridges.serial.port_settings import LineErrors, PortFigures, PortInfo, PortSettings
+from bridges.serial.port_spec import parse_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BaudMemory", "Carrier", "Owner", "PortFigures", "PortInfo", "PortSettings"]
 
 AHEAD: Final = 0.02  # seconds of the wire that may wait behind the port
+NETWORK_AHEAD: Final = 0.1  # ... behind a socket, where what is on its way counts as well
 LEAST_AHEAD: Final = 32  # bytes
 SHORTEST_NAP: Final = 0.001  # between two ticks that changed nothing
 BLOCKED_NAP: Final = 0.05  # ... while the port takes nothing
@@ -302,7 +304,8 @@ class Carrier:
         self._flush()
 
     def _ahead(self) -> float:
-        return max(LEAST_AHEAD, self._rate() * AHEAD)
+        seconds = NETWORK_AHEAD if self._spec.is_network else AHEAD
+        return max(LEAST_AHEAD, self._rate() * seconds)
 
     def _rate(self) -> float:
         return self._search.baud / _BITS

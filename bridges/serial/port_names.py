@@ -1,11 +1,4 @@
-"""What stands for a port in the settings, and which ports there are.
-
-    auto                        the one USB serial port of this computer
-    /dev/ttyUSB0                a device, also a pty or a link to one
-    /dev/serial/by-id/usb-F*    the one device of that pattern
-    0403:6001[:A50285BI]        the USB device with this vendor, product and serial number
-    tcp://host:port             bytes over TCP, such as ser2net in raw mode
-    rfc2217://host:port         the same with baud and lines (telnet, RFC 2217)
+"""Which serial ports this computer has, and which of them a text stands for now.
 
 Rule kept here: the same text is looked up anew at every try, for numbers change hands.
 """
@@ -13,52 +6,18 @@ Rule kept here: the same text is looked up anew at every try, for numbers change
 from __future__ import annotations
 
 import glob
-import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
 
 from serial.tools import list_ports
 
+from bridges.serial.port_spec import USB_NAME, Kind
+
+if TYPE_CHECKING:
+    from bridges.serial.port_spec import PortSpec
+
 BY_ID: Final = Path("/dev/serial/by-id")
-LONGEST_TEXT: Final = 512
-_USB: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::([^\s:/\"\\]+))?")
-_PATTERN: Final = re.compile(r"[*?\[]")
-_FORMS: Final = (
-    "auto, a device such as /dev/ttyUSB0, a pattern such as /dev/serial/by-id/usb-*, "
-    "vid:pid[:serial] such as 0403:6001:A50285BI, tcp://host:port or rfc2217://host:port"
-)
-
-
-class Kind(Enum):
-    """The forms of the table above."""
-
-    AUTO = "auto"
-    PATH = "path"
-    PATTERN = "pattern"
-    USB = "usb"
-    TCP = "tcp"
-    RFC2217 = "rfc2217"
-
-
-@dataclass(frozen=True, slots=True)
-class PortSpec:
-    """A text that stands for a port, read; `text` as it was given."""
-
-    text: str
-    kind: Kind
-    vid: int = 0
-    pid: int = 0
-    serial: str = ""  # "": any
-    host: str = ""
-    port: int = 0
-
-    @property
-    def is_network(self) -> bool:
-        """Whether it is another computer's."""
-        return self.kind in {Kind.TCP, Kind.RFC2217}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +37,7 @@ class Device:
         if not self.vid:
             return ""
         name = f"{self.vid:04x}:{self.pid:04x}"
-        return f"{name}:{self.serial}" if _USB.fullmatch(f"{name}:{self.serial}") else name
+        return f"{name}:{self.serial}" if USB_NAME.fullmatch(f"{name}:{self.serial}") else name
 
     @property
     def key(self) -> str:
@@ -99,34 +58,6 @@ class Found:
 
 class PortError(OSError):
     """A port that cannot be opened now; the text says why, and what helps."""
-
-
-def parse_port(text: str) -> PortSpec:
-    """Read what stands for a port. Raises ValueError, which says what would be right."""
-    if text == "auto":
-        return PortSpec(text, Kind.AUTO)
-    if "://" in text:
-        return _parse_url(text)
-    if found := _USB.fullmatch(text):
-        vid, pid, number = found.groups()
-        return PortSpec(text, Kind.USB, int(vid, 16), int(pid, 16), number or "")
-    if not text.startswith("/") or len(text) > LONGEST_TEXT or not text.isprintable():
-        raise ValueError(f'"{text[:80]}" is no serial port: use {_FORMS}')
-    return PortSpec(text, Kind.PATTERN if _PATTERN.search(text) else Kind.PATH)
-
-
-def _parse_url(text: str) -> PortSpec:
-    try:
-        url = urlsplit(text)
-        kind, host, port = Kind(url.scheme), url.hostname, url.port
-    except ValueError:
-        raise ValueError(f'"{text[:80]}" is no serial port: use {_FORMS}') from None
-    is_network = kind in {Kind.TCP, Kind.RFC2217}
-    if not is_network or not host or not port or url.path or url.query or url.username:
-        raise ValueError(
-            f'"{text[:80]}" is no serial port: write tcp://host:port or rfc2217://host:port'
-        )
-    return PortSpec(text, kind, host=host, port=port)
 
 
 # -- which ports there are ------------------------------------------------------------------------

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from bridges.serial.port import Port
-    from bridges.serial.port_names import Found, PortSpec
+    from bridges.serial.port_names import Found
     from bridges.serial.port_settings import PortSettings
+    from bridges.serial.port_spec import PortSpec
 
 
 async def open_port(

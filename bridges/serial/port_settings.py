@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from bridges.serial.port_spec import parse_port
+
 Flow = Literal["none", "rtscts", "xonxoff"]
 Lines = Literal["keep", "on", "off"]
 Reset = Literal["dtr", "esp32"]
@@ -33,7 +35,7 @@ class Rs485:
 
 @dataclass(frozen=True, slots=True)
 class PortSettings:
-    """One port. `port` is what `port_names.parse_port` understands; times in seconds.
+    """One port. `port` is what `port_spec.parse_port` understands; times in seconds.
 
     `bauds`: with several, they are tried until the device is understood. `lines`, of DTR and RTS:
     "keep" touches neither and asks the kernel not to drop DTR at close, so that the next open
@@ -54,8 +56,6 @@ class PortSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a port."""
-        from bridges.serial.port_names import parse_port  # noqa: PLC0415 - it knows our names
-
         parse_port(self.port)
         check_bauds(self.bauds)
         _one_of("flow", self.flow, get_args(Flow))

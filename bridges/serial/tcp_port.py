@@ -10,16 +10,18 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from bridges.serial.port_names import Kind, PortError
+from bridges.serial.port_names import PortError
 from bridges.serial.port_settings import PortInfo
+from bridges.serial.port_spec import Kind
 from bridges.serial.rfc2217 import ComPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridges.serial.port import PortUser
-    from bridges.serial.port_names import Found, PortSpec
+    from bridges.serial.port_names import Found
     from bridges.serial.port_settings import LineErrors, PortSettings
+    from bridges.serial.port_spec import PortSpec
 
 HIGH_WATER: Final = 4096  # bytes in our buffer from which on a port is stuck
 # Seconds of silence before the other computer is asked whether it is there, between, and how often
@@ -89,6 +91,7 @@ class TcpPort(asyncio.Protocol):
         self._ready: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[str] = loop.create_future()
         self._is_held = False
+        self._early = b""  # what came before `start`
 
     @property
     def waiting(self) -> int:
@@ -116,6 +119,7 @@ class TcpPort(asyncio.Protocol):
         if self._lost.done():
             self._loop.call_soon(self._tell_gone)
         elif self._transport is not None:
+            self._loop.call_soon(self._tell_early)
             self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
@@ -166,7 +170,11 @@ class TcpPort(asyncio.Protocol):
         self._send(answer)
         if not self._ready.done():
             self._judge()
+        elif self._user is None and self._transport is not None:
+            self._early += payload
+            self._transport.pause_reading()  # uvloop reads at once, whatever was said before
         elif payload and self._user is not None:
+            payload, self._early = self._early + payload, b""
             self._user.on_bytes(payload)
 
     def pause_writing(self) -> None:
@@ -199,6 +207,11 @@ class TcpPort(asyncio.Protocol):
     def _send(self, data: bytes) -> None:
         if data and self._transport is not None:
             self._transport.write(data)
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early, b""
+        if early and self._user is not None:
+            self._user.on_bytes(early)
 
     def _tell_gone(self) -> None:
         if self._user is not None:

@@ -1,4 +1,4 @@
-"""The rules of queues in a settings file, checked before anything starts."""
+"""What bridges have to say about a settings file, asked before anything starts."""
 
 from importlib import import_module
 
@@ -6,6 +6,10 @@ from broker.settings import Settings
 
 
 def check_rules(chosen: Settings) -> None:
-    """Raise SettingsError unless every condition can be read and no message would go in circles."""
+    """Raise SettingsError unless every condition can be read, no message would go in circles, and
+    every serial port can be looked for.
+    """
     if chosen.routes or chosen.defined_queues:
         import_module("bridges.queues.routes").compile_settings(chosen)
+    if chosen.serial:
+        import_module("bridges.gateway.checking").check_ports(chosen)

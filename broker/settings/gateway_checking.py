@@ -28,6 +28,7 @@ def _twice(ports: tuple[SerialSettings, ...]) -> Iterator[Problem]:
             if (key, value) in seen:
                 wrong = f'"{value}" is there before: {_remedy(key, port)}'
                 yield port.place.problem(key, wrong)
+                break
             seen.add((key, value))
 
 

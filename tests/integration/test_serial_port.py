@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import termios
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ import serial
 import uvloop
 from serial.rfc2217 import PortManager
 
+from bridges.gateway import command_monitor
 from bridges.serial import port_names
 from bridges.serial.carrier import Carrier, PortInfo, PortSettings
 from bridges.serial.detection import Detector
@@ -22,6 +24,8 @@ from bridges.serial.events import Opened, Reading, Received, Recognised
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
 from bridges.serial.modes import Plain, TextLines, Unframed
+from bridges.serial.overhearing import Way
+from bridges.serial.port_settings import Rs485
 from tests.support.pty_cable import PATIENCE, PtyCable
 
 if TYPE_CHECKING:
@@ -266,14 +270,14 @@ async def test_a_device_that_does_not_read_makes_the_machine_wait_and_loses_noth
     cable.plug()
     await owner.until(lambda: bool(owner.plugged))
     sent = b""
-    for number in range(100_000):
+    for number in range(5000):
         await asyncio.sleep(0)
         chunk = b"%07d," % number * 100
         if not machine.send(Channel.RAW, chunk, 0.0):
             break
         sent += chunk
         carrier.wake()
-    assert len(sent) < 100_000  # the kernel's buffer, the rest of one write, and the outbox
+    assert len(sent) < 500_000  # the kernel's buffer, the rest of one write, and the outbox
     assert carrier.figures.waiting > 0
     cable.listen()
     await cable.until(lambda: len(cable.heard) >= len(sent))
@@ -362,6 +366,13 @@ async def test_a_port_over_tcp_is_carried_and_reconnected(world: World) -> None:
 
 
 @on_each_loop
+async def test_what_the_other_end_says_at_once_is_not_lost(world: World) -> None:
+    number = await world.serve(lambda _, writer: writer.write(b"welcome"))
+    _, owner = world.carrier(f"tcp://127.0.0.1:{number}")
+    await owner.until(lambda: owner.received == b"welcome")
+
+
+@on_each_loop
 async def test_a_port_behind_rfc_2217_gets_its_speed_and_its_bytes(world: World) -> None:
     cable = world.cable()
     cable.plug()
@@ -396,6 +407,21 @@ async def test_who_knows_no_rfc_2217_is_recognised(world: World) -> None:
     carrier, owner = world.carrier(f"rfc2217://127.0.0.1:{number}")
     await poll(lambda: "try tcp://" in carrier.figures.last_error)
     await carrier.close()
+    assert not owner.plugged
+
+
+@on_each_loop
+async def test_who_never_answers_is_given_up_and_left(world: World) -> None:
+    number = await world.serve(lambda *_: None)
+    url = f"rfc2217://127.0.0.1:{number}"
+    carrier, _ = world.carrier(url, open_timeout=0.02)
+    await poll(lambda: "did not answer" in carrier.figures.last_error)
+    await carrier.close()
+    patient, owner = world.carrier(url)
+    accepted = len(world.writers)
+    await poll(lambda: len(world.writers) > accepted)
+    await patient.close()  # while it is still waiting
+    await poll(lambda: len(asyncio.all_tasks()) == 1)
     assert not owner.plugged
 
 
@@ -477,6 +503,67 @@ async def test_after_close_nothing_is_open_and_nobody_is_called(world: World) ->
     await carrier.close()
 
 
+@on_each_loop
+async def test_a_device_is_set_up_so_that_closing_it_resets_nothing(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    assert cable.end is not None
+    found = termios.tcgetattr(cable.end)
+    found[0] |= termios.BRKINT
+    found[2] |= termios.HUPCL
+    termios.tcsetattr(cable.end, termios.TCSANOW, found)
+    _, owner = world.carrier(str(cable.link), flow="xonxoff", lines="off")
+    await owner.until(lambda: bool(owner.plugged))
+    iflag, oflag, cflag, lflag, _, speed, characters = termios.tcgetattr(cable.end)
+    assert not cflag & termios.HUPCL
+    assert not iflag & termios.BRKINT
+    assert iflag & termios.IXON
+    assert not oflag & termios.OPOST
+    assert not lflag & (termios.ICANON | termios.ECHO | termios.ISIG)
+    assert speed == termios.B115200
+    assert characters[termios.VMIN] in {1, b"\x01"}
+
+
+@on_each_loop
+async def test_what_a_driver_cannot_do_is_said(world: World) -> None:
+    cable = world.cable()
+    cable.plug()
+    carrier, _ = world.carrier(str(cable.link), rs485=Rs485())
+    await poll(lambda: "cannot do RS-485" in carrier.figures.last_error)
+    before = resources()
+    await poll(lambda: carrier.figures.attempts > 10)
+    assert resources() == before
+    assert "cannot do RS-485" in carrier.figures.last_error  # not: in use, by ourselves
+    (world.folder / "file").touch()
+    carrier, _ = world.carrier(f"{world.folder}/file")
+    await poll(lambda: "is no serial port, but a file" in carrier.figures.last_error)
+    carrier, _ = world.carrier("/dev/null")
+    await poll(lambda: "/dev/null cannot be used" in carrier.figures.last_error)
+
+
+@on_each_loop
+async def test_a_monitor_between_device_and_gateway_shows_both(world: World) -> None:
+    cable, shown = world.cable(), Shown()
+    cable.plug()
+    settings = PortSettings(str(cable.link), **QUICK)
+    watching = asyncio.create_task(command_monitor.watch(settings, shown, True))
+    await poll(lambda: len(shown.said) > 1)
+    path = re.findall(r'port = "(.*)"', shown.said[0])[0]
+    machine = Unframed(TextLines())
+    gateway, owner = world.carrier(path, machine)
+    await owner.until(lambda: bool(owner.plugged))
+    cable.listen()
+    cable.write(b"temp/1 21.5\n")
+    await owner.until(lambda: Reading("temp/1", b"21.5") in owner.events)
+    machine.send(Channel.RAW, b"led on", 0.0)
+    gateway.wake()
+    await cable.until(lambda: cable.heard == b"led on\n")
+    assert shown.seen == [(Way.FROM_DEVICE, b"temp/1 21.5\n"), (Way.TO_DEVICE, b"led on\n")]
+    await gateway.close()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
 # -- helpers --------------------------------------------------------------------------------------
 
 
@@ -519,6 +606,21 @@ class Pump:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+class Shown(command_monitor.Screen):
+    """A screen that is read by a test."""
+
+    def __init__(self) -> None:
+        super().__init__("auto", None)
+        self.said: list[str] = []
+        self.seen: list[tuple[Way, bytes]] = []
+
+    def see(self, way: Way, data: bytes) -> None:
+        self.seen.append((way, data))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 class _Pty(serial.Serial):

@@ -1,7 +1,7 @@
 """How fast and how lean the serial gateway is: `python -m tests.performance.serial`.
 
-    rates     framed messages of 20 bytes on a pty, without pacing, through link, gateway and broker;
-              the device is this process, its other end is another
+    rates     framed messages of 20 bytes on a pty without pacing, through link, gateway and
+              broker; the device is this process, its other end is another
     idle      CPU of a gateway with 64 devices that have nothing to say
     overhead  bytes on the wire for a payload of 20 bytes
     goodput   of a wire paced at 115200 baud, against what framing allows
@@ -16,6 +16,7 @@ import os
 import pty
 import select
 import socket
+import sys
 import tempfile
 import time
 import tty
@@ -182,7 +183,11 @@ def idle_cpu(seconds: float, devices: int = 64) -> float:
     with tempfile.TemporaryDirectory() as folder:
         place = ("127.0.0.1", free_port())
         broker = broker_for(folder, device)
-        broker.settings = {**broker.settings, "mqttsn": {"listen": f"udp://127.0.0.1:{place[1]}"}}
+        broker.settings = {
+            **broker.settings,
+            "broker": {},  # figures are told as they are without any settings
+            "mqttsn": {"listen": f"udp://127.0.0.1:{place[1]}"},
+        }
         with broker:
             device.plug()
             for number in range(devices // 2):
@@ -281,20 +286,25 @@ def main() -> None:
             before, begun = cpu_of(broker.pid), time.monotonic()
             found = max(rate(device, options.messages) for _ in range(options.rounds))
             share = (cpu_of(broker.pid) - before) / (time.monotonic() - begun)
-            print(f"{name}: {found:,.0f} messages/s framed on a pty; the broker used {share:.0%}")
+            say(f"{name}: {found:,.0f} messages/s framed on a pty; the broker used {share:.0%}")
     device.close()
-    print(f"idle: {idle_cpu(options.seconds):.2%} of a core with 64 devices")
-    print(f"goodput at {BAUD} baud: {goodput_up(1000):.1%} from the device")
-    print(f"goodput at {BAUD} baud: {goodput_down(1000):.1%} to the device")
+    say(f"idle: {idle_cpu(options.seconds):.2%} of a core with 64 devices")
+    say(f"goodput at {BAUD} baud: {goodput_up(1000):.1%} from the device")
+    say(f"goodput at {BAUD} baud: {goodput_down(1000):.1%} to the device")
     for name, size in overheads():
-        print(f"overhead: {size} bytes, {name}")
+        say(f"overhead: {size} bytes, {name}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.performance.serial")
     parser.add_argument("--messages", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of being idle")
+    parser.add_argument("--seconds", type=float, default=25.0, help="of being idle")
     return parser.parse_args()
 
 

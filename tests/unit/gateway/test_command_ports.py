@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridges.gateway import command_monitor, command_ports
-from bridges.serial.port_names import Device, parse_port
+from bridges.serial.port_names import Device
+from bridges.serial.port_spec import parse_port
 
 if TYPE_CHECKING:
     from pathlib import Path

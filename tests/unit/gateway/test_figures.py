@@ -232,6 +232,12 @@ def test_discovery_messages_have_what_home_assistant_requires() -> None:
             assert set(component) <= COMPONENT_KEYS
 
 
+def test_a_device_is_shown_behind_its_port() -> None:
+    (port, _), _, (_, payload), (_, other) = configurations(DEVICE, replace(DEVICE, gateway="udp"))
+    assert payload["device"]["via_device"] == port.split("/")[2]
+    assert "via_device" not in other["device"]
+
+
 def test_unique_ids_are_unique() -> None:
     found = configurations(DEVICE, replace(DEVICE, client_id="dev2"))
     ids = [each["unique_id"] for _, payload in found for each in payload["components"].values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import random
 import sqlite3
 import stat
 import subprocess
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridges.gateway import keeping_notebook, keeping_writer
+from bridges.gateway import keeping_notebook, keeping_tables, keeping_writer
 from bridges.gateway.keeping import Decision, Keeping, Waiting
 from bridges.gateway.keeping_file import KeepingError
 from bridges.mqttsn.ports import Address, Note, Stage, Will
@@ -276,8 +276,9 @@ async def test_a_damaged_file_is_moved_aside_loudly(
     path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeping = opened(path)
-    for number in range(200):
-        await registered(keeping.notebook("usb"), "dev", number + 1, f"some/long/topic/{number}")
+    for number in range(1, 200):
+        keeping.notebook("usb").add_topic("dev", number, f"some/long/topic/{number}", lambda: None)
+    await registered(keeping.notebook("usb"), "dev", 200, "last")
     keeping.accept("dev")
     await keeping.close()
     DAMAGES[damage](path)
@@ -312,11 +313,74 @@ def damage_topics(path: Path) -> None:
 
 
 DAMAGES = {
-    "garbage": lambda path: path.write_bytes(os.urandom(0) + b"\x5a" * 50_000),
+    "garbage": lambda path: path.write_bytes(b"\x5a" * 50_000),
     "empty": lambda path: path.write_bytes(b""),
     "foreign": make_foreign,
     "page": damage_topics,
 }
+
+
+async def test_a_row_that_makes_no_sense_is_damage(path: Path) -> None:
+    keeping = opened(path)
+    keeping.notebook("usb").write(note("dev"))
+    keeping.accept("dev")
+    await keeping.close()
+    with sqlite3.connect(path) as editor:
+        editor.execute("UPDATE note SET stage = 'dreaming'")
+    editor.close()
+    again = opened(path)
+    assert again.notebook("usb").read("dev") is None
+    assert again.decisions == {"dev": Decision("dev", "accepted")}
+    await again.close()
+
+
+def contents(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def write_flipped(path: Path, sound: bytes, rng: random.Random) -> None:
+    data = bytearray(sound)
+    for _ in range(rng.choice([1, 10, 1000])):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    path.write_bytes(data)
+
+
+async def test_whatever_is_flipped_in_the_file_the_gateway_starts(path: Path) -> None:
+    keeping = opened(path)
+    for number in range(100):
+        keeping.notebook("usb").write(note(f"dev{number}", Stage.AWAY))
+        keeping.notebook("usb").add_topic(f"dev{number}", 1, "topic" * 10, lambda: None)
+    keeping.accept("dev1")
+    await keeping.close()
+    sound = contents(path)
+    rng = random.Random(7)
+    for _ in range(10):
+        write_flipped(path, sound, rng)
+        again = opened(path)
+        await registered(again.notebook("new"), "dev", 1, "temp/1")
+        await again.close()
+        for each in path.parent.iterdir():
+            each.unlink()
+
+
+async def test_a_file_of_an_older_version_is_taken_along(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = opened(path)
+    await registered(keeping.notebook("usb"), "dev", 1, "temp/1")
+    await keeping.close()
+    added = "ALTER TABLE told ADD COLUMN since FLOAT"
+    monkeypatch.setattr(keeping_tables, "VERSION", 2)
+    monkeypatch.setattr(
+        keeping_tables, "MIGRATIONS", {1: lambda connection: connection.exec_driver_sql(added)}
+    )
+    again = opened(path)
+    assert again.notebook("usb").topics("dev") == {1: "temp/1"}
+    await again.close()
+    with sqlite3.connect(path) as reader:
+        assert reader.execute("PRAGMA user_version").fetchone() == (2,)
+        reader.execute("SELECT since FROM told")
+    reader.close()
 
 
 async def test_a_file_of_a_newer_version_is_moved_aside_whole(
@@ -404,6 +468,23 @@ async def test_devices_that_come_and_go_during_trouble_take_bounded_memory(
     assert len(keeping._writer._pending.devices) <= 10
     full_disk[0] = False
     await keeping.close()
+
+
+async def test_an_error_of_ours_is_loud_and_confirms_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: keeping_writer.File, batch: keeping_writer.Pending) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(keeping_writer.File, "write", broken)
+    keeping = opened(path)
+    called: list[int] = []
+    keeping.notebook("usb").add_topic("dev", 1, "t", lambda: called.append(1))
+    await troubled(keeping)
+    async with asyncio.timeout(PATIENCE):
+        await keeping.close()
+    assert called == []
+    assert "restart the gateway" in caplog.text
 
 
 async def test_closing_on_a_full_disk_ends(path: Path, full_disk: list[bool]) -> None:

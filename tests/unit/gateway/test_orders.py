@@ -147,6 +147,34 @@ async def test_a_gateway_that_takes_no_orders_is_said_so(path: Path) -> None:
     await keeping.close()
 
 
+async def test_when_the_gateway_ends_in_the_middle_nobody_waits_for_ever(path: Path) -> None:
+    keeping = opened(path)
+    desk = Desk(path)
+    number = desk.give(Kind.SEND, "usb", "file", b"x")
+    await Taker(keeping).wait_for(1)
+    await keeping.close()
+    assert await answer(desk, number, Kind.SEND) == (False, "the gateway ended before it was done")
+
+
+async def test_an_order_that_fails_in_the_gateway_is_answered_and_the_next_one_done(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeping = opened(path)
+    desk = Desk(path)
+
+    def on_order(order: Order) -> None:
+        if order.target == "bad":
+            raise ZeroDivisionError
+        keeping.finish(order, Outcome(True, "reset"))
+
+    bad, good = desk.give(Kind.RESET, "bad"), desk.give(Kind.RESET, "good")
+    keeping.on_order = on_order
+    assert await answer(desk, bad, Kind.RESET) == (False, "an error of the gateway, see its log")
+    assert await answer(desk, good, Kind.RESET) == (True, "reset")
+    assert "ZeroDivisionError" in caplog.text
+    await keeping.close()
+
+
 async def test_orders_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "MOST_ORDERS", 5)
     monkeypatch.setattr("bridges.gateway.keeping_file.MOST_ORDERS", 5)

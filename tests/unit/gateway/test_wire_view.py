@@ -115,6 +115,14 @@ def test_auto_knows_frames_of_a_session_that_nobody_saw_begin() -> None:
     assert 'RAW #1 "two"' in rest[1]
 
 
+def test_mqtt_is_cut_into_its_packets_however_it_comes() -> None:
+    wire = b"\x30\x07\x00\x01ahell" + b"\xc0\x00" + b"\x32\x81\x01" + bytes(129)
+    whole = texts("mqtt", wire)
+    assert [line.split()[0] for line in whole] == ["PUBLISH", "PINGREQ", "PUBLISH"]
+    assert texts("mqtt", *(wire[at : at + 1] for at in range(len(wire)))) == whole
+    assert texts("mqtt", b"\x30\xff\xff\xff\xff") == ["PUBLISH 30 ff ff ff ff"]
+
+
 def test_until_it_is_clear_bytes_are_shown() -> None:
     assert texts("auto", b"\xaa\xbb") == ["bytes aa bb"]
 

@@ -332,3 +332,14 @@ def test_a_ping_shows_that_the_client_is_there() -> None:
     wire.session.ping()
     assert wire.sent() == [Pingreq()]
     assert wire.answer(Pingresp()) == []
+
+
+def test_what_the_brokers_maximum_qos_forbids_is_refused_and_not_sent() -> None:
+    wire = Wire()
+    wire.open(maximum_qos=1)
+    wire.session.publish(Message("a/b", b"2", 2, msg_id=7))
+    wire.session.publish(Message("a/b", b"1", 1, msg_id=8))
+    assert wire.sent() == [Pingreq(), Publish("a/b", b"1", 1, packet_id=8)]
+    wire.heard.take()
+    wire.answer(Pingresp())
+    assert wire.heard.take() == [("puback", 7, ReasonCode.QOS_NOT_SUPPORTED)]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridges.serial import port_names
-from bridges.serial.port_names import Device, Kind, PortError, PortSpec, find, parse_port
+from bridges.serial.port_names import Device, PortError, find
 from bridges.serial.port_settings import PortSettings, Rs485
+from bridges.serial.port_spec import Kind, PortSpec, parse_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,66 @@
+"""Where a broker elsewhere is, and how it is reached again."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from bridges.gateway.remote_broker import Place, RemoteBroker, parse_broker
+from bridges.mqttsn.ports import Identity, Opening
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("mqtt://host", Place("host", 1883, False)),
+        ("mqtts://host", Place("host", 8883, True)),
+        ("mqtt://me:p%40ss@[::1]:1234/", Place("::1", 1234, False, "me", b"p@ss")),
+    ],
+)
+def test_a_url_says_where_the_broker_is(url: str, place: Place) -> None:
+    assert parse_broker(url) == place
+
+
+@pytest.mark.parametrize(
+    "url", ["host", "tcp://host", "mqtt://", "mqtt://host/x", "mqtt://a:b@c:d"]
+)
+def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match="write") as caught:
+        parse_broker(url)
+    assert "a:b" not in str(caught.value)
+
+
+class Heard:
+    """A Receiver of few words."""
+
+    def __init__(self) -> None:
+        self.refused = asyncio.Event()
+
+    def on_refused(self, reason: int) -> None:
+        self.refused.set()
+
+
+async def test_a_broker_that_is_not_there_refuses_the_first_session() -> None:
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    side = RemoteBroker(Place("127.0.0.1", port, False), None, 60, loop, Random(1))
+    heard = Heard()
+    side.sessions("").open(Opening(Identity("dev")), heard)  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        await heard.refused.wait()
+    side.close()
+
+
+def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_connection_that_lasts() -> None:
+    loop = asyncio.new_event_loop()
+    side = RemoteBroker(Place("host", 1, False), None, 60, loop, Random(1))
+    pauses = [side.failed(None, "gone") for _ in range(30)]  # type: ignore[arg-type]
+    assert pauses[0] < 1
+    assert 15 <= pauses[-1] <= 45
+    side.worked()
+    assert side.failed(None, "gone") < 1  # type: ignore[arg-type]
+    side.close()
+    loop.close()
