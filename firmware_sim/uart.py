@@ -141,6 +141,8 @@ class Lane:
 
     def read(self, now: float, size: int | None = None) -> bytes:
         """Take what is there, at most `size` bytes."""
+        if not self._runs and not self._fifo:
+            return b""
         self._arrive(now)
         most = self.settings.faults.piece or len(self._fifo)
         data = bytes(self._fifo[: most if size is None else min(most, size)])

@@ -99,7 +99,15 @@ class _Agenda:
                 self._deadlines[part] = None
                 self._due[part] = None
         due, self._due = self._due, {}
-        for part in due:
+        try:
+            self._step(due, now)
+        finally:  # one that fails stops alone
+            self._due = {**due, **self._due}
+
+    def _step(self, due: dict[Part, None], now: float) -> None:
+        while due:
+            part = next(iter(due))
+            del due[part]
             if part in self._deadlines:
                 part.step(now)
                 self._arm(part, now)
@@ -347,7 +355,9 @@ class Line:
     def pump(self, now: float) -> None:
         """Take what both have to say."""
         for end in self._alive():
-            self.uart.write(end, self.ends[end].data_to_send(), now)
+            data = self.ends[end].data_to_send()
+            if data:
+                self.uart.write(end, data, now)
 
     def next_deadline(self) -> float | None:
         """When the next of all these happens."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 import serial
 
-from firmware_sim.faults import Faults, Incident, What
+from bridges.serial.events import Event, Received
+from bridges.serial.frames import Channel
+from bridges.serial.link import Link, LinkSettings
+from firmware_sim.faults import Faults, Incident, What, errors
 from firmware_sim.pty import PtyWire, plain_wire, real_world
-from firmware_sim.uart import DEVICE, HOST
+from firmware_sim.uart import DEVICE, HOST, LaneSettings, VirtualUart
+
+if TYPE_CHECKING:
+    from firmware_sim.worlds import RealWorld
 
 
 class Echo:
@@ -126,6 +133,89 @@ async def test_a_wrong_speed_is_heard_as_garbage(tmp_path: Path) -> None:
             port.write(b"clear")
             heard = await asyncio.to_thread(port.read_until, b"clear")
             assert heard.endswith(b"clear")
+
+
+class Reader:
+    """The gateway's end of a link, on whatever port is there."""
+
+    def __init__(self, world: RealWorld) -> None:
+        self.world = world
+        self.link = Link(LinkSettings(uid=b"gw", rate=11_520.0), Random(2))
+        self.got: list[bytes] = []
+        self.want = 0
+        self.has_enough = asyncio.Event()
+        self.port: serial.Serial | None = None
+        world.add(self)
+
+    def open(self, path: Path) -> None:
+        self.port = serial.Serial(str(path), 115_200, timeout=0)
+        self.link.plugged(self.world.now)
+        self.world.loop.add_reader(self.port.fileno(), self.read)
+        self.world.wake(self)
+
+    def close(self) -> None:
+        if self.port is not None:
+            self.world.loop.remove_reader(self.port.fileno())
+            self.port.close()
+            self.port = None
+            self.take(self.link.receive(b"", self.world.now))
+
+    def read(self) -> None:
+        assert self.port is not None
+        try:
+            data = self.port.read(4096)
+        except (OSError, serial.SerialException):
+            self.close()
+            return
+        self.take(self.link.receive(data, self.world.now))
+        self.world.wake(self)
+
+    def step(self, now: float) -> None:
+        if (when := self.link.next_deadline()) is not None and when <= now:
+            self.take(self.link.tick(now))
+        if self.port is not None and (data := self.link.data_to_send()):
+            self.port.write(data)
+
+    def next_deadline(self) -> float | None:
+        return self.link.next_deadline()
+
+    def take(self, events: list[Event]) -> None:
+        self.got += [event.payload for event in events if isinstance(event, Received)]
+        if len(self.got) >= self.want:
+            self.has_enough.set()
+
+    async def has(self, count: int) -> None:
+        """Until so many messages are there."""
+        self.want = count
+        self.has_enough.clear()
+        if len(self.got) < count:
+            async with asyncio.timeout(20):
+                await self.has_enough.wait()
+
+
+async def test_a_bad_wire_that_is_unplugged_now_and_then_delivers_everything(
+    tmp_path: Path,
+) -> None:
+    world, rng = real_world(), Random(4)
+    lane = LaneSettings(faults=errors(0.01))
+    device = Link(LinkSettings(uid=b"dev", queue=60), rng)
+    messages = [bytes((number,)) * 20 for number in range(60)]
+    with PtyWire(world, tmp_path / "tty0", device, VirtualUart(lane, lane, rng), rng=rng) as wire:
+        gateway = Reader(world)
+        for number in range(3):
+            wire.replug() if number else wire.plug()
+            gateway.open(wire.path)
+            for message in messages[number * 20 : number * 20 + 20]:
+                assert device.send(Channel.MQTT_SN, message, world.now)
+            wire.wake()
+            await gateway.has(number * 20 + 5)
+            if number < 2:
+                wire.unplug()
+                gateway.close()
+        await gateway.has(60)
+        gateway.close()
+        world.close()
+    assert gateway.got == messages
 
 
 async def test_planned_faults_happen_by_themselves(tmp_path: Path) -> None:

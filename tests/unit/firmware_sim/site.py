@@ -24,7 +24,7 @@ from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
 from bridges.serial.modes import PacketStream, Slip, Unframed
 from firmware_sim.client import Acknowledged, Arrived, Failed, Message
-from firmware_sim.clients.framed import FramedClient, FramedSettings
+from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
 from firmware_sim.clients.unframed import raw_client, slip_client
 from firmware_sim.faults import NONE, Faults
@@ -76,7 +76,7 @@ class Site:
         self.world.wake(self)
 
     def station(self, name: str, mode: str = "framed", **sn: Any) -> Station:
-        """A device that is plugged in and switched on."""
+        """A device that is plugged in and switched on; mode "sleeper": framed, and silent."""
         station = Station(self, name, mode, sn)
         self.stations.append(station)
         station.start()
@@ -183,15 +183,16 @@ class Station:
 
     def new_client(self, _now: float) -> Any:
         rng = Random(self.site.rng.random())
-        if self.mode == "framed":
+        if self.mode in {"framed", "sleeper"}:
             link = LinkSettings(uid=self.sn.client_id.encode()[:16])
+            link = sleeping(link) if self.mode == "sleeper" else link
             self.client = FramedClient(FramedSettings(self.sn, link), rng)
         else:
             self.client = {"raw": raw_client, "slip": slip_client}[self.mode](self.sn, rng)
         return self.client
 
     def new_host(self) -> HostEnd:
-        if self.mode == "framed":
+        if self.mode in {"framed", "sleeper"}:
             machine: SerialMachine = Link(
                 LinkSettings(uid=b"gw", rate=self.site.baud / 10), Random(self.site.rng.random())
             )

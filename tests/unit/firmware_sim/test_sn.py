@@ -20,6 +20,7 @@ from bridges.mqttsn.packets import (
     Disconnect,
     Packet,
     Pingreq,
+    Pingresp,
     Puback,
     Pubcomp,
     Publish,
@@ -32,7 +33,7 @@ from bridges.mqttsn.packets import (
 )
 from bridges.serial.frames import Channel
 from bridges.serial.link import LinkSettings
-from firmware_sim.client import Acknowledged, Arrived, Down, Failed, Message, Up
+from firmware_sim.client import Acknowledged, Arrived, Collected, Down, Failed, Message, Up
 from firmware_sim.clients.framed import FramedClient, FramedSettings
 from firmware_sim.clients.sn import SnClient, SnSettings, State
 from firmware_sim.clients.unframed import raw_client, slip_client
@@ -191,6 +192,42 @@ def test_messages_of_one_topic_stay_in_order_when_the_first_is_refused() -> None
     heard = desk.say(Regack(10, register.msg_id, 0))
     assert [packet.msg_id for packet in heard] == [first.msg_id]
     assert second.msg_id != first.msg_id
+
+
+def test_no_message_overtakes_one_whose_topic_has_no_number_yet() -> None:
+    desk = Desk(window=4, keep_alive=0).connected()
+    desk.say(Puback(9, desk.registered().msg_id, 0))
+    desk.publish("new/x", token=2)
+    desk.publish("a/b", token=3)
+    (register,) = desk.hear()
+    first, second = desk.say(Regack(10, register.msg_id, 0))
+    assert (first.topic_id, second.topic_id) == (10, 9)
+
+
+def test_a_device_that_collects_is_patient_as_long_as_messages_come() -> None:
+    desk = Desk(clean_session=False).connected()
+    desk.say(Register(3, 1, "in/x"))
+    desk.client.sleep(600.0, desk.now)
+    assert desk.hear() == [Disconnect(600)]
+    desk.say(Disconnect())
+    desk.client.wake(desk.now)
+    assert desk.hear() == [Pingreq("dev")]
+    for number in range(20):
+        assert set(map(type, desk.pass_time(12.0))) == {Pingreq}
+        desk.say(Publish(Flags(), 3, 0, bytes((number,))))
+    desk.pass_time(12.0)
+    assert desk.say(Pingresp()) == []
+    assert desk.client.take_events()[-1] == Collected()
+
+
+def test_a_device_that_collects_gives_up_on_a_gateway_that_is_silent() -> None:
+    desk = Desk(clean_session=False).connected()
+    desk.client.sleep(600.0, desk.now)
+    desk.hear()
+    desk.say(Disconnect())
+    desk.client.wake(desk.now)
+    heard = desk.hear() + desk.pass_time(51.0)
+    assert [type(packet) for packet in heard] == [Pingreq] * 5 + [Connect]
 
 
 def test_a_subscription_is_made_again_after_a_loss() -> None:

@@ -127,6 +127,25 @@ def test_a_plug_pulled_in_mid_frame_leaves_the_first_bytes() -> None:
     assert uart.lanes[HOST].counters.cut == len(b" frame" + b"lost")
 
 
+def test_what_the_host_has_not_read_goes_with_the_port() -> None:
+    uart = wire()
+    uart.write(DEVICE, b"unread", 0.0)
+    uart.unplug(1.0)
+    assert uart.read(HOST, 2.0) == b""
+
+
+def test_a_late_write_delays_those_after_it() -> None:
+    uart = wire(3, faults=Faults(jitter=0.5))
+    arrivals = []
+    for turn in range(20):
+        uart.write(HOST, b"x", turn * 0.01)
+    while (time := uart.next_arrival(DEVICE)) is not None:
+        arrivals.append(time)
+        uart.read(DEVICE, time)
+    assert arrivals == sorted(arrivals)
+    assert arrivals[-1] > 0.3
+
+
 def test_a_line_held_low_is_read_as_one_break() -> None:
     uart = wire()
     uart.write(HOST, b"before", 0.0)

@@ -70,6 +70,25 @@ def test_time_that_stands_still_is_reported() -> None:
         world.run(1.0)
 
 
+class Broken(Ticker):
+    """A part that fails when its time comes."""
+
+    def step(self, now: float) -> None:
+        if now >= self.at:
+            raise ArithmeticError(self.name)
+
+
+def test_a_part_that_fails_stops_alone() -> None:
+    log: list[tuple[float, str]] = []
+    world = VirtualWorld()
+    world.add(Broken("x", 2.0, log))
+    world.add(Ticker("a", 2.0, log))
+    with pytest.raises(ArithmeticError):
+        world.run(6.0)
+    world.run(6.0 - world.now)
+    assert log == [(2, "a"), (4, "a"), (6, "a")]
+
+
 class Talk:
     """Two links on a line; what each end has received."""
 
@@ -142,6 +161,39 @@ def test_what_is_scheduled_happens_to_the_line() -> None:
     world.run(10.0)
     assert (talk.line.is_powered, talk.host.counters.restarts) == (True, 2)
     assert talk.line.happened == list(schedule)
+
+
+class Notebook:
+    """An end that notes what comes and says what it was told to."""
+
+    def __init__(self, says: bytes = b"") -> None:
+        self.got: list[bytes] = []
+        self._says = says
+
+    def plugged(self, now: float) -> None: ...
+
+    def receive(self, data: bytes, now: float) -> None:
+        self.got.append(data)
+
+    def tick(self, now: float) -> None: ...
+
+    def next_deadline(self) -> None: ...
+
+    def data_to_send(self) -> bytes:
+        data, self._says = self._says, b""
+        return data
+
+
+def test_the_host_gets_the_first_part_of_a_frame_and_then_the_end() -> None:
+    world = VirtualWorld()
+    host, device = Notebook(), Notebook(b"a whole frame")
+    byte = 10 / 115_200
+    faults = Faults(schedule=(Incident(7.5 * byte, What.UNPLUG, 1.0),))
+    uart = VirtualUart(LaneSettings(), LaneSettings(), Random(1))
+    world.add(Line.with_faults(uart, host, device, faults, rng=Random(1)))
+    world.run(5.0)
+    assert host.got[-1] == b""
+    assert b"".join(host.got) == b"a whole"
 
 
 def test_a_thousand_idle_lines_cost_a_day_little() -> None:
