@@ -287,6 +287,7 @@ class Wire:
         """What is lost is asked for again by whoever misses it."""
         lost = len(event.unacknowledged) + len(event.unsent)
         self.counts["lost when the device was reset"] += lost
+        self.gateway.drop_answers()
         self.gateway.is_writable = False
 
     def _on_silent(self, _event: Silent, _now: float) -> None:
@@ -308,6 +309,7 @@ class Wire:
     def _begin(self, mode: Mode) -> None:
         if mode is not Mode.FRAMED:
             self.gateway.longest_message = longest_payload(LONGEST_PACKET)
+            self.gateway.drop_answers()  # to whoever was plugged in before
 
     def _on_reading(self, event: Reading, _now: float) -> None:
         topic = self._prefix + event.topic

@@ -173,6 +173,11 @@ class Gateway:
         """How many answers wait for the link."""
         return len(self._answers)
 
+    def drop_answers(self) -> None:
+        """Those who asked are gone, or have forgotten it; who is still there asks again."""
+        self.counts["answer dropped: the link was cut"] += len(self._answers)
+        self._answers.clear()
+
     def find(self, client_id: str) -> Device | None:
         """The device that is connected under this name."""
         return self._by_client_id.get(client_id)

@@ -23,6 +23,7 @@ from bridges.mqttsn.packets import (
 )
 from bridges.mqttsn.policy import Policy
 from bridges.mqttsn.ports import Address, Message, Note, Stage
+from bridges.serial.carrier import PortInfo
 from bridges.serial.detection import LISTEN
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, State
@@ -298,3 +299,17 @@ def test_what_is_out_of_turn_is_counted_and_harms_nothing(tmp_path: Path) -> Non
     (answer,) = world.send(Channel.MQTT_SN, encode(Register(0, 3, "a/b")))
     assert isinstance(decode(answer), Regack)
     assert world.send(Channel.MQTT_SN, encode(Subscribe(Flags(), 4, "#"))) == []
+
+
+@pytest.mark.parametrize("mode", ["mqtt-sn", "slip"])
+def test_what_was_for_the_device_before_is_not_told_to_the_next(tmp_path: Path, mode: str) -> None:
+    world = WireWorld(tmp_path, mode)
+    wire, now = world.wire, world.loop.now
+    wire.on_events(wire.machine.receive(b"", now), now)
+    wire.on_unplugged("pulled")
+    wire.gateway.receive(encode(Connect(Flags(will=True), 60, "before")), now, "bench")
+    assert wire.gateway.answers == 1
+    wire.machine.plugged(now)
+    wire.on_plugged(PortInfo("/dev/pts/1", "key", 115_200))
+    assert world.hear() == b""
+    assert wire.gateway.answers == 0
