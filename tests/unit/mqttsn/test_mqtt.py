@@ -343,3 +343,16 @@ def test_what_the_brokers_maximum_qos_forbids_is_refused_and_not_sent() -> None:
     wire.heard.take()
     wire.answer(Pingresp())
     assert wire.heard.take() == [("puback", 7, ReasonCode.QOS_NOT_SUPPORTED)]
+
+
+def test_a_device_that_asks_again_and_again_while_the_broker_is_away_makes_nothing_grow() -> None:
+    wire = opened()
+    wire.session.lost()
+    for number in range(1000):
+        wire.session.fence(lambda number=number: wire.heard.calls.append((number,)))  # type: ignore[misc]
+    wire.session.connected()
+    wire.sent()
+    pings = wire.answer(Connack(True, 0, {}))
+    assert 0 < len(pings) < 100
+    wire.answer(*[Pingresp() for _ in pings])
+    assert wire.heard.take() == [(number,) for number in range(len(pings))]
