@@ -91,7 +91,8 @@ class RemoteBroker:
         self.name = socket.gethostname()
         self.prefix = own_prefix(self.name)
         self.on_forgotten: Callable[[], None] = _nothing
-        identity = Identity(f"heliograph-gateway-{self.name}", place.username, place.password)
+        self.client_id = f"heliograph-gateway-{self.name}"
+        identity = Identity(self.client_id, place.username, place.password)
         self._speaker = Speaker(
             self.sessions(""), identity, loop, rng, "", _nothing, most_waiting=MOST_FIGURES
         )
