@@ -224,11 +224,13 @@ class Wire:
         self._heard_before = self._bytes_in
         if self.mode is not None:
             self._begin(self.mode)
+            self._gate.wake()  # something may have waited for the port
 
     def on_unplugged(self, why: str) -> None:
         """See Owner. Devices stay: whether they are lost, their silence will tell."""
         del why  # the carrier has said it
         self.is_open = False
+        self._hold(0)  # who is held cannot say how it speaks
         self.mode = self._fixed_mode
         self.gateway.is_writable = False
         self._plain.close()
