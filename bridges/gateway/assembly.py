@@ -14,6 +14,7 @@ from bridges.gateway.keeping_file import KeepingError
 from bridges.gateway.local_broker import LocalBroker
 from bridges.gateway.orders import Kind, Outcome
 from bridges.gateway.reports import Reports
+from bridges.gateway.stamp import Stamp
 from bridges.gateway.udp import UdpSocket
 from bridges.gateway.wire import Wire
 from bridges.mqttsn.gateway import Gateway
@@ -162,18 +163,19 @@ class Assembly:
     def _start_wire(self, port: SerialSettings) -> None:
         name = port.shown_name
         policy = policy_of(self._settings.mqttsn, device_rate=port.bytes_per_second)
-        gateway = self._gateway(name, policy)
+        stamp = Stamp() if port.stamp else None
+        gateway = self._gateway(name, policy, stamp)
         rng = Random(SystemRandom().getrandbits(64))  # noqa: S311  for nonces and pauses
         folder = self._settings.broker.data_dir / FILES_FOLDER / name
         identity = identity_of(port)
-        wire = Wire(port, gateway, self._side, identity, folder, self._loop, rng)
+        wire = Wire(port, gateway, self._side, identity, folder, self._loop, rng, stamp)
         self.house.add(Room(name, gateway, lambda: wire.is_open))
         self.wires[name] = wire
         memory = self.keeping.bauds
         wire.start(Carrier(port_settings(port), wire.machine, wire, self._loop, rng, memory))
 
-    def _gateway(self, name: str, policy: Policy) -> Gateway:
-        sessions, notebook = self._side.sessions(name), self.keeping.notebook(name)
+    def _gateway(self, name: str, policy: Policy, stamp: Stamp | None = None) -> Gateway:
+        sessions, notebook = self._side.sessions(name, stamp), self.keeping.notebook(name)
         admission = OnePlace(self.house, name, self.approvals.door(name))
         return Gateway(sessions, notebook, admission, policy)
 

@@ -34,8 +34,10 @@ class BrokerSide(Protocol):
     prefix: str
     on_forgotten: Callable[[], None]
 
-    def sessions(self, name: str) -> Broker:
-        """Where the sessions of the port or socket `name` come from."""
+    def sessions(self, name: str, stamp: Callable[[], str] | None = None) -> Broker:
+        """Where the sessions of the port or socket `name` come from. `stamp` says when what comes
+        now was sent, for subscribers to know.
+        """
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> Stream:
         """Open a stream; `on_data` gets what the broker sends, b"" when it has closed."""

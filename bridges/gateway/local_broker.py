@@ -36,9 +36,9 @@ class LocalBroker:
         self._anonymous = anonymous
         self._expiry = expiry
 
-    def sessions(self, name: str) -> MqttBroker:
+    def sessions(self, name: str, stamp: Callable[[], str] | None = None) -> MqttBroker:
         """See BrokerSide."""
-        return MqttBroker(lambda session: self._dial(name, session), self._expiry)
+        return MqttBroker(lambda session: self._dial(name, session), self._expiry, stamp=stamp)
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> LocalStream:
         """See BrokerSide."""

@@ -97,10 +97,10 @@ class RemoteBroker:
         self._speaker.on_open = self.on_forgotten
         self._timer = loop.call_later(PING_EVERY, self._ping)
 
-    def sessions(self, name: str) -> MqttBroker:
+    def sessions(self, name: str, stamp: Callable[[], str] | None = None) -> MqttBroker:
         """See BrokerSide."""
         del name  # the broker cannot be told
-        return MqttBroker(self._dial, self._expiry, KEEP_ALIVE)
+        return MqttBroker(self._dial, self._expiry, KEEP_ALIVE, stamp=stamp)
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> RemotePipe:
         """See BrokerSide."""

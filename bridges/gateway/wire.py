@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
     from bridges.gateway.broker_side import BrokerSide
     from bridges.gateway.files import Progress
+    from bridges.gateway.stamp import Stamp
     from bridges.mqttsn.gateway import Gateway
     from bridges.mqttsn.ports import Identity
     from bridges.serial.carrier import Carrier, PortInfo
@@ -123,6 +124,7 @@ class Wire:
         folder: Path,
         loop: asyncio.AbstractEventLoop,
         rng: Random,
+        stamp: Stamp | None = None,
     ) -> None:
         self.port = port
         self.name = port.shown_name
@@ -146,12 +148,14 @@ class Wire:
         self._log_topic = port.log.replace("{port}", self.name)
         self._log_second = self._log_left = 0
         self._speaker = Speaker(
-            side.sessions(self.name), identity, loop, rng, port.commands, self._gate.wake
+            side.sessions(self.name, stamp), identity, loop, rng, port.commands, self._gate.wake
         )
         self._plain = PlainMqtt(side, self.name, self._gate.wake)
         self._files = FileChannel(
             port, folder, loop, lambda topic, told: self._speaker.say(topic, told, 0, retain=False)
         )
+        if stamp is not None:
+            stamp.link = self.link
         gateway.is_writable = False
 
     def start(self, carrier: Carrier) -> None:

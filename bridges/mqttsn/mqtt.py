@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from bridges.mqttsn.ports import Opening, Receiver, Will
 
+SENT_AT: Final = "sent-at"  # a user property: seconds since 1970
 GRACE: Final = 300  # seconds that a clean session survives a broken pipe
 _DEFAULT_WINDOW: Final = 65_535
 _MOST_EARLY: Final = 100
@@ -84,8 +85,10 @@ class MqttBroker:
         expiry: int = 30 * 86_400,
         keep_alive: int = 0,
         will_delay: int = 10,
+        stamp: Callable[[], str] | None = None,
     ) -> None:
         self._dial = dial
+        self._stamp = stamp  # when what is published now was sent; None: nobody wants to know
         self._expiry = expiry  # of durable sessions whose device is away, in seconds
         self._keep_alive = keep_alive  # the shell calls `ping` at least so often; 0: it need not
         self._will_delay = will_delay  # so long a pipe or the gateway may be gone, in seconds
@@ -94,7 +97,7 @@ class MqttBroker:
         """See Broker."""
         expiry = GRACE if opening.clean_session else self._expiry
         spans = Spans(expiry, self._keep_alive, self._will_delay)
-        return MqttSession(opening, receiver, self._dial, spans)
+        return MqttSession(opening, receiver, self._dial, spans, self._stamp)
 
 
 class Spans(NamedTuple):
@@ -120,6 +123,7 @@ class MqttSession:
             "_released",
             "_requests",
             "_spans",
+            "_stamp",
         ),
         *("_unacknowledged", "_waiting", "_will", "_window"),
     )
@@ -130,11 +134,13 @@ class MqttSession:
         receiver: Receiver,
         dial: Callable[[MqttSession], Pipe],
         spans: Spans,
+        stamp: Callable[[], str] | None = None,
     ) -> None:
         self._opening = opening
         self._receiver: Receiver | None = receiver  # None: the session is over
         self._dial = dial
         self._spans = spans
+        self._stamp = stamp
         self._will = opening.will
         self._is_connected = False  # the pipe is there
         self._is_open = False  # the broker has accepted this connection
@@ -168,6 +174,8 @@ class MqttSession:
             message.dup,
             message.msg_id,
         )
+        if self._stamp is not None:
+            packet.properties = {Property.USER_PROPERTY: [(SENT_AT, self._stamp())]}
         if packet.qos == 0 and self._is_open:
             self._put(packet)
         elif packet.qos == 0:

@@ -81,6 +81,7 @@ class SerialSettings:
     username: Annotated[str, Text(1024)] = ""
     password: Annotated[str, Password()] = field(default="", repr=False)
     time: Annotated[bool, Flag()] = True  # tell devices that ask
+    stamp: Annotated[bool, Flag()] = False  # note when each message was sent, for those without
     take_files: Annotated[bool, Flag()] = False  # from the device, into data_dir
     largest_file: Annotated[int, size(1, 4 * GIB)] = MIB
     files_bytes: Annotated[int, size(1, 1024 * GIB)] = 64 * MIB  # all of them

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from broker.packets.encode import encode
+from broker.packets.properties import Property
 from broker.packets.types import Connect, Publish
 from tests.integration.peer import Peer, wait_for_log
 from tests.support.mqttsn_client import Got, SnClient
@@ -249,6 +250,21 @@ def test_a_line_of_text_is_a_value_and_other_lines_are_the_log(
         assert got == {("serial/bench/log", b"Hello world"), ("bench/temp/1", b"21.5")}
         peer.send(Publish("to/bench", b"led on"))
         assert pty.read_until(b"\n") == b"led on\n"
+
+
+def test_a_subscriber_is_told_when_a_device_without_a_clock_has_sent(
+    start_broker: StartBroker, pty: Pty
+) -> None:
+    before = time.time()
+    broker = start_broker(settings=on_wire(pty, "text", stamp=True))
+    wait_for_log(broker, "serial port .*open")
+    with Peer.of(broker, 5) as peer:
+        peer.connect("listener")
+        peer.subscribe("temp/1")
+        pty.write(b"temp/1 21.5\r\n")
+        [(name, sent_at)] = peer.take(Publish).properties[Property.USER_PROPERTY]
+        assert name == "sent-at"
+        assert before < float(sent_at) < time.time() + 0.001
 
 
 def test_plain_mqtt_goes_to_the_broker_as_over_tcp(start_broker: StartBroker, pty: Pty) -> None:

@@ -95,7 +95,7 @@ class FakeSide:
         self.streams: list[FakeStream] = []
         self.on_forgotten: Callable[[], None] = lambda: None
 
-    def sessions(self, name: str) -> ScriptedBroker:
+    def sessions(self, name: str, stamp: object = None) -> ScriptedBroker:
         return self.broker
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> FakeStream:

@@ -1,5 +1,6 @@
 """Sessions over MQTT packets: what goes to the broker, and what a broken pipe leaves."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,10 +74,10 @@ class Heard:
 class Wire:
     """A session, its receiver, and the broker's end as packets."""
 
-    def __init__(self, opening: Opening = DURABLE) -> None:
+    def __init__(self, opening: Opening = DURABLE, stamp: Callable[[], str] | None = None) -> None:
         self.pipes: list[ScriptedPipe] = []
         self.heard = Heard()
-        self.session = MqttBroker(self._dial, expiry=1000).open(opening, self.heard)
+        self.session = MqttBroker(self._dial, expiry=1000, stamp=stamp).open(opening, self.heard)
 
     def _dial(self, session: MqttSession) -> ScriptedPipe:
         self.pipes.append(ScriptedPipe())
@@ -343,3 +344,19 @@ def test_what_the_brokers_maximum_qos_forbids_is_refused_and_not_sent() -> None:
     wire.heard.take()
     wire.answer(Pingresp())
     assert wire.heard.take() == [("puback", 7, ReasonCode.QOS_NOT_SUPPORTED)]
+
+
+# -- when it was sent ------------------------------------------------------------------------------
+
+
+def test_each_message_says_when_it_was_sent_and_says_the_same_when_it_is_repeated() -> None:
+    times = iter(("1.000", "2.000"))
+    wire = Wire(stamp=lambda: next(times))
+    wire.open()
+    wire.session.publish(Message("a", b"x"))
+    wire.session.publish(Message("a", b"y", 1, msg_id=7))
+    stamped = [(each.payload, each.properties) for each in wire.sent()]
+    said = {Property.USER_PROPERTY: [("sent-at", "2.000")]}
+    assert stamped == [(b"x", {Property.USER_PROPERTY: [("sent-at", "1.000")]}), (b"y", said)]
+    again = [each for each in wire.reopen() if isinstance(each, Publish)]
+    assert [(each.payload, each.properties, each.dup) for each in again] == [(b"y", said, True)]
