@@ -74,6 +74,7 @@ class Application:
         self._powered = False
         self._producing = True
         self._is_up = False
+        self._is_asleep = False
         self._asking = False  # connect was asked for, and is not answered
         self._read_at: float | None = None
         self._push_at: float | None = None
@@ -88,8 +89,7 @@ class Application:
         if self._powered or (self.battery is not None and self.battery.is_empty):
             return
         self._powered = True
-        if self.battery is not None:
-            self.battery.asleep(False, now)
+        self._doze(False, now)
         for signal in self._signals:
             if signal.next_event() is None:
                 signal.read(self._day + now)  # it finds out when its first event comes
@@ -101,12 +101,13 @@ class Application:
 
     def power_off(self, now: float) -> None:
         """The power is gone, without a word; the shell takes the client away."""
-        if self.battery is not None:
-            self.battery.advance(now)
         if not self._powered:
             return
         self._powered = False
-        self._leave()
+        self._leave(now)
+        self._doze(False, now)
+        if self.battery is not None:
+            self.battery.off(now)
         self._asking = False
         self._read_at = self._push_at = self._sleep_at = self._storm_at = None
         for reading in self.flash.reset():
@@ -248,15 +249,14 @@ class Application:
         if self._is_up or self._asking:
             return
         self._asking = True
-        if self.battery is not None:
-            self.battery.asleep(False, now)
+        self._doze(False, now)
         if self.plan.sleeps:
             self._sleep_at = now + AWAKE_AT_MOST
         self.client.connect(now)
 
     def _reconnect(self, now: float) -> None:
         self.client.disconnect(now)
-        self._leave()
+        self._leave(now)
         self._asking = True
         self.client.connect(now)
 
@@ -267,16 +267,22 @@ class Application:
 
     def _sleep(self, now: float) -> None:
         self._sleep_at = None
-        self._leave()
+        self._leave(now)
         self._asking = False
-        if self.battery is not None:
-            self.battery.asleep(True, now)
+        self._doze(True, now)
         self.client.sleep(self.plan.sleep_limit, now)
 
-    def _leave(self) -> None:
+    def _doze(self, asleep: bool, now: float) -> None:
+        if self.battery is not None:
+            self.battery.asleep(asleep, now)
+        if asleep is not self._is_asleep:
+            self._is_asleep = asleep
+            self._books.dozes(asleep, now)
+
+    def _leave(self, now: float) -> None:
         if self._is_up:
             self._is_up = False
-            self._books.left(self.evidence)
+            self._books.left(self.evidence, now)
 
     @staticmethod
     def _is_due(at: float | None, now: float) -> bool:
@@ -298,9 +304,9 @@ class Application:
         if Bug.RECONNECT_STORM in self.plan.bugs and self._producing:
             self._storm_at = now + STORM_PAUSE
 
-    def _on_down(self, event: ClientEvent, _: float) -> None:
+    def _on_down(self, event: ClientEvent, now: float) -> None:
         assert isinstance(event, Down)
-        self._leave()
+        self._leave(now)
         self._asking = True  # the client tries again by itself
         self._storm_at = None
         self._books.down(self.evidence, event.why)
@@ -328,8 +334,8 @@ class Application:
         assert isinstance(event, Arrived)
         self._books.command_arrived(event.message.topic, event.message.payload, now)
 
-    def _on_asleep(self, _: ClientEvent, _now: float) -> None:
-        self._leave()
+    def _on_asleep(self, _: ClientEvent, now: float) -> None:
+        self._leave(now)
 
 
 _HEARS: Final[Mapping[type, Callable[[Application, ClientEvent, float], None]]] = {

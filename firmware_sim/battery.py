@@ -35,12 +35,12 @@ class BatterySettings:
 class Battery:
     """What one device still has. Times in seconds."""
 
-    __slots__ = ("_asleep", "_at", "_left", "settings")
+    __slots__ = ("_at", "_current", "_left", "settings")
 
     def __init__(self, settings: BatterySettings, left: float = 1.0) -> None:
         self.settings = settings
         self._left = settings.capacity * left
-        self._asleep = False
+        self._current = 0.0  # mA, until it is switched on
         self._at = 0.0
 
     @property
@@ -64,14 +64,18 @@ class Battery:
 
     def advance(self, now: float) -> None:
         """Charge what has passed since the last call."""
-        current = self.settings.asleep if self._asleep else self.settings.awake
-        self._left -= current * max(now - self._at, 0.0) / SECONDS_PER_HOUR
+        self._left -= self._current * max(now - self._at, 0.0) / SECONDS_PER_HOUR
         self._at = now
 
     def asleep(self, asleep: bool, now: float) -> None:
         """From now on it sleeps, or not."""
         self.advance(now)
-        self._asleep = asleep
+        self._current = self.settings.asleep if asleep else self.settings.awake
+
+    def off(self, now: float) -> None:
+        """From now on it takes nothing."""
+        self.advance(now)
+        self._current = 0.0
 
     def send(self, size: int) -> None:
         """Charge `size` bytes on the air."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from firmware_sim.diagnosis import FAR_OFF
 from firmware_sim.evidence import Evidence
@@ -28,6 +28,13 @@ def number_in(payload: bytes) -> int:
     return int(found[1]) if found else -1
 
 
+class Presence(NamedTuple):
+    """Seconds of all devices together."""
+
+    connected: float
+    asleep: float
+
+
 class Books:
     """All that is noted. `epoch` is the wall's time at 0.0."""
 
@@ -37,10 +44,13 @@ class Books:
         self.commands = Ledger()
         self.devices: dict[str, Evidence] = {}
         self.online: dict[str, int] = {}  # by kind
+        self.asleep = 0  # devices between two readings
         self.downs: dict[str, int] = {}  # reasons, in words
         self.refusals: dict[str, int] = {}
         self.waits: deque[float] = deque(maxlen=RECENT)  # the last latencies, for the display
         self.exhausted: list[str] = []  # devices without power for good
+        self._presence = Presence(0.0, 0.0)
+        self._counted_at = 0.0  # until then
 
     def enrol(self, name: str, kind: str, topic: str, qos: int) -> Evidence:
         """A new device. Raises ValueError if its topic is taken."""
@@ -88,6 +98,7 @@ class Books:
     def up(self, evidence: Evidence, client_id: str, now: float) -> None:
         """A device was accepted."""
         evidence.up(client_id, now)
+        self.presence(now)
         self.online[evidence.kind] += 1
 
     def down(self, evidence: Evidence, why: str) -> None:
@@ -95,9 +106,25 @@ class Books:
         evidence.down()
         count(self.downs, why)
 
-    def left(self, evidence: Evidence) -> None:
+    def left(self, evidence: Evidence, now: float) -> None:
         """A device that was accepted is so no more, for whatever reason."""
+        self.presence(now)
         self.online[evidence.kind] -= 1
+
+    def dozes(self, asleep: bool, now: float) -> None:
+        """A device goes to sleep, or wakes."""
+        self.presence(now)
+        self.asleep += 1 if asleep else -1
+
+    def presence(self, now: float) -> Presence:
+        """How long devices were there until now."""
+        seconds = now - self._counted_at
+        connected, asleep = self._presence
+        self._presence = Presence(
+            connected + sum(self.online.values()) * seconds, asleep + self.asleep * seconds
+        )
+        self._counted_at = now
+        return self._presence
 
     def command_arrived(self, topic: str, payload: bytes, now: float) -> None:
         """A command has reached its device."""

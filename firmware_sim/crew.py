@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from firmware_sim.signals import Signal
     from firmware_sim.ways import Way
 
-MOST_DIGITS = 4
-
 
 class Device:
     """One device as the shell sees it: its kind, its application, and its way to the broker."""
@@ -57,8 +55,7 @@ def topic_filter(kind: Kind) -> str:
 
 
 def _recruits(scenario: Scenario, kind: Kind, books: Books) -> Iterator[Device]:
-    digits = max(len(str(kind.count)), MOST_DIGITS)
-    names = [f"{kind.kind}-{number:0{digits}}" for number in range(1, kind.count + 1)]
+    names = kind.names()
     for number, name in enumerate(names):
         rng = chance(scenario, name)
         shared = Bug.DUPLICATE_IDS in kind.bugs
@@ -70,7 +67,7 @@ def _plan(kind: Kind, name: str, client_id: str, rng: Random) -> Plan:
     return Plan(
         name=name,
         client_id=client_id,
-        topic=kind.topic.replace("{kind}", kind.kind).replace("{device}", name),
+        topic=kind.topic_of(name),
         qos=kind.qos,
         interval=kind.interval,
         sleeps=kind.sleeps,

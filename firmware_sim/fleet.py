@@ -141,9 +141,9 @@ class Fleet:
 
     def _strike(self, incident: Incident) -> None:
         """Something happens to some devices, and perhaps again later."""
-        if self.phase != "running":
-            return
         now = self._world.now
+        if self.phase != "running" or now >= self.scenario.duration:
+            return  # also when the end is late: nobody would give the power back
         met = [device for device in self.devices if incident.meets(device.kind.kind)]
         self.record.note(now, f"{incident.what} of {incident.devices}: {len(met)} devices")
         begin, end = _INCIDENTS[incident.what]
@@ -182,8 +182,7 @@ class Fleet:
             return
         now = self._world.now
         self.record.take(now, self.books, self.devices, self._qualities())
-        if self.phase == "running":
-            self._world.at(now + self.record.every, self._sample)
+        self._world.at(now + self.record.every, self._sample)
 
     def _qualities(self) -> dict[str, float]:
         """The mean of each kind's links, where it is known."""

@@ -53,10 +53,11 @@ class Progress:
         ledger = books.ledger
         waits = sorted(books.waits)
         latency = f", latency {wait(waits[len(waits) // 2])}" if waits else ""
+        there = f"{count(sum(books.online.values()))} of {count(fleet.scenario.devices)} connected"
+        asleep = f", {count(books.asleep)} asleep" if books.asleep else ""
         line = (
             f"{fleet.phase} {span(round(fleet.now()))} of {span(fleet.scenario.duration)}: "
-            f"{count(sum(books.online.values()))} of {count(fleet.scenario.devices)} connected, "
-            f"sent {count(ledger.handed)} ({count(self._rate())}/s), "
+            f"{there}{asleep}, sent {count(ledger.handed)} ({count(self._rate())}/s), "
             f"acknowledged {count(ledger.acknowledged)}, arrived {count(ledger.arrived)}{latency}"
         )
         return line[: self._width() - 1] if self._is_terminal else line

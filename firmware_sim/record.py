@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from firmware_sim.books import Books
+    from firmware_sim.books import Books, Presence
     from firmware_sim.crew import Device
 
 SAMPLES = 240  # in a whole run
@@ -19,7 +19,9 @@ class Sample:
     """One moment. Battery: the mean and the lowest part that is left, by kind."""
 
     at: float
-    online: Mapping[str, int]
+    online: int
+    asleep: int
+    presence: Presence  # so far
     handed: int
     acknowledged: int
     arrived: int
@@ -47,7 +49,9 @@ class Record:
         self.samples.append(
             Sample(
                 now,
-                dict(books.online),
+                sum(books.online.values()),
+                books.asleep,
+                books.presence(now),
                 ledger.handed,
                 ledger.acknowledged,
                 ledger.arrived,

@@ -5,7 +5,6 @@ A complaint says what is wrong and what would be right. Durations are in seconds
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -44,7 +43,7 @@ class Whole:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{show(value)} is not a whole number: {good}")
         if not self.low <= value <= self.high:
-            raise ValueError(f"{value} is out of range: {good}")
+            raise ValueError(f"{show(value)} is out of range: {good}")
         return value
 
 
@@ -59,8 +58,8 @@ class Number:
         good = f"write a number from {self.low:.12g} to {self.high:.12g}"
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"{show(value)} is not a number: {good}")
-        if not math.isfinite(value) or not self.low <= value <= self.high:
-            raise ValueError(f"{value} is out of range: {good}")
+        if not self.low <= value <= self.high:  # as NaN is not
+            raise ValueError(f"{show(value)} is out of range: {good}")
         return float(value)
 
 
@@ -75,10 +74,10 @@ class Duration:
     def read(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError(f"{show(value)} is not a duration: {self._good()}")
-        seconds = self._seconds(value) if isinstance(value, str) else float(value)
+        seconds = self._seconds(value) if isinstance(value, str) else value
         if not self.low <= seconds <= self.high:
             raise ValueError(f"{show(value)} is out of range: {self._good()}")
-        return seconds
+        return float(seconds)
 
     def _seconds(self, text: str) -> float:
         parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip().lower(), re.ASCII)

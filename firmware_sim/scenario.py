@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from firmware_sim import wires
 from firmware_sim.rules import DAY, HOUR
+from firmware_sim.signals import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 WAYS: Final = ("mqtt", *wires.WAYS)
 MOST_DEVICES = 50_000
 LONGEST = 400 * DAY
+MOST_DIGITS: Final = 4  # of a device's number, unless there are more devices
 
 
 class ScenarioError(Exception):
@@ -39,6 +41,11 @@ class SignalSettings:
     type: str
     keywords: Mapping[str, Any]
     rows: tuple[Row, ...] = ()
+
+    def rate(self) -> float:
+        """Rows per second, of a recording."""
+        speed: float = self.keywords.get("speed", 1.0)
+        return len(self.rows) / length_of(self.rows) * speed if self.rows else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,20 @@ class Kind:
     battery: BatterySettings | None = None
     bugs: frozenset[Bug] = frozenset()
     wire: wires.WireSettings = field(default_factory=wires.WireSettings)
+
+    def names(self) -> list[str]:
+        """Of its devices."""
+        digits = max(len(str(self.count)), MOST_DIGITS)
+        return [f"{self.kind}-{number:0{digits}}" for number in range(1, self.count + 1)]
+
+    def topic_of(self, name: str) -> str:
+        """Where this device publishes."""
+        return self.topic.replace("{kind}", self.kind).replace("{device}", name)
+
+    def rate(self) -> float:
+        """Messages per second of one device, without what its sensors tell by chance."""
+        replayed = (signal.rate() for signal in self.signals)
+        return sum(replayed, 0.0 if self.interval is None else 1 / self.interval)
 
     @property
     def is_durable(self) -> bool:

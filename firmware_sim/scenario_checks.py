@@ -106,6 +106,7 @@ def scenario_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     except ValueError as error:
         yield "scenario.broker", str(error)
     yield from _size_problems(scenario)
+    yield from _topic_problems(scenario)
     for number, incident in enumerate(scenario.incidents, 1):
         place = f"event[{number}]"
         if not any(incident.meets(kind.kind) for kind in scenario.kinds):
@@ -115,13 +116,27 @@ def scenario_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield f"{place}.every", "it begins anew before it ends: write more than lasts"
 
 
+def _topic_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Each device has a topic of its own."""
+    if len(scenario.kinds) < 2 or scenario.devices > MOST_DEVICES:
+        return
+    taken: dict[str, str] = {}
+    for number, kind in enumerate(scenario.kinds, 1):
+        for name in kind.names():
+            topic = kind.topic_of(name)
+            if other := taken.get(topic):
+                yield f"devices[{number}].topic", f'"{topic}" is that of {other}: write another one'
+                break
+            taken[topic] = name
+
+
 def _size_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     wired = sum(kind.count for kind in scenario.kinds if kind.way in wires.WAYS)
     if scenario.devices > MOST_DEVICES:
         yield "devices", f"there are {scenario.devices}: at most {MOST_DEVICES} in one run"
     if wired > MOST_WIRES:
         yield "devices", f"there are {wired} on wires: at most {MOST_WIRES} in one run"
-    rate = sum(kind.count / kind.interval for kind in scenario.kinds if kind.interval)
+    rate = sum(kind.count * kind.rate() for kind in scenario.kinds)
     if scenario.time == "real" and rate > MOST_PER_SECOND:
         yield (
             "devices",

@@ -32,6 +32,10 @@ def load(path: Path) -> Scenario:
         raise ScenarioError([f"{path}: is not UTF-8 text"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError([_not_toml(path, error)]) from None
+    except ValueError:  # Python's, of a number
+        raise ScenarioError([f"{path}: has a number of thousands of digits"]) from None
+    except RecursionError:
+        raise ScenarioError([f"{path}: lists or tables are nested too deep"]) from None
     return _Reading(path, text).read(document)
 
 
@@ -117,13 +121,13 @@ class _Reading:
             self._complain(dotted, 'is a list: write one such as ["temperature"]')
             return
         for entry in value:
-            table = {"type": entry} if isinstance(entry, str) else entry
-            if not isinstance(table, dict) or table.get("type") not in SIGNAL_KEYS:
-                name = table.get("type") if isinstance(table, dict) else table
+            table = entry if isinstance(entry, dict) else {"type": entry}
+            name = table.get("type", "")
+            if isinstance(name, str) and name in SIGNAL_KEYS:
+                yield self._signal(dotted, table)
+            else:
                 known = did_you_mean(str(name), SIGNAL_KEYS)
                 self._complain(dotted, f"there is no signal {show(name)}: {known}")
-                continue
-            yield self._signal(dotted, table)
 
     def _signal(self, dotted: str, table: dict[str, Any]) -> SignalSettings:
         name = table["type"]
@@ -153,7 +157,7 @@ class _Reading:
     def _complain(self, key: str, wrong: str) -> None:
         line = self._line(key)
         place = f"{self._path}:{line}" if line else str(self._path)
-        self._problems.append((line, f"{place}: {key}: {wrong}"))
+        self._problems.append((line, _printable(f"{place}: {key}: {wrong}")))
 
     def _line(self, key: str) -> int:
         """Where a key stands, or else what it belongs to."""
@@ -213,6 +217,11 @@ def _lines_of_keys(text: str) -> dict[str, int]:
         elif key := re.match(r"\s*([\w.-]+)\s*=", line):
             lines.setdefault(f"{section}.{key[1]}".lstrip("."), number)
     return lines
+
+
+def _printable(text: str) -> str:
+    """A key may hold anything, also what a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _not_toml(path: Path, error: tomllib.TOMLDecodeError) -> str:

@@ -33,6 +33,15 @@ DOOR_HOURS: Final = (
 )
 
 
+class Lines(Protocol):
+    """What a reader of CSV is."""
+
+    line_num: int
+
+    def __iter__(self) -> Lines: ...
+    def __next__(self) -> list[str]: ...
+
+
 class Signal(Protocol):
     """What one sensor measures."""
 
@@ -198,7 +207,7 @@ class Replay:
     def __init__(self, rows: Sequence[Row], started: float, speed: float = 1.0) -> None:
         self._rows, self._speed = rows, speed
         self._round = started
-        self._length = rows[-1].at - rows[0].at + typical_gap(rows)
+        self._length = length_of(rows)
         self._place = 0
 
     def read(self, now: float) -> Mapping[str, Value]:
@@ -223,9 +232,10 @@ class Row:
     values: Mapping[str, Value]
 
 
-def typical_gap(rows: Sequence[Row]) -> float:
-    """The distance of two rows, for the way from the last back to the first."""
-    return (rows[-1].at - rows[0].at) / (len(rows) - 1) if len(rows) > 1 else 1.0
+def length_of(rows: Sequence[Row]) -> float:
+    """From the first row to when it comes again: a typical distance behind the last one."""
+    between = rows[-1].at - rows[0].at
+    return between + between / (len(rows) - 1) if len(rows) > 1 else 1.0
 
 
 def read_recording(path: Path, longest: int = 1_000_000) -> tuple[Row, ...]:
@@ -235,18 +245,30 @@ def read_recording(path: Path, longest: int = 1_000_000) -> tuple[Row, ...]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
-        names = next(lines, [])
-        if len(names) < 2:
-            raise ValueError('line 1: has no columns: begin with a line such as "t,temperature"')
-        rows: list[Row] = []
-        for line in lines:
-            if line:
-                rows.append(_row(line, names, lines.line_num, rows))
-            if len(rows) > longest:
-                raise ValueError(f"line {lines.line_num}: too many: at most {longest} rows")
+        try:
+            rows = _rows(lines, longest)
+        except UnicodeDecodeError:
+            raise ValueError("is not UTF-8 text") from None
+        except csv.Error as error:
+            raise ValueError(f"line {lines.line_num}: {error}") from None
     if not rows:
         raise ValueError("line 2: there are no readings: add lines with a time and values")
+    if len(rows) > 1 and rows[0].at == rows[-1].at:
+        raise ValueError("all readings have the same time: the first column is in seconds")
     return tuple(rows)
+
+
+def _rows(lines: Lines, longest: int) -> list[Row]:
+    names = next(lines, [])
+    if len(names) < 2:
+        raise ValueError('line 1: has no columns: begin with a line such as "t,temperature"')
+    rows: list[Row] = []
+    for line in lines:
+        if line:
+            rows.append(_row(line, names, lines.line_num, rows))
+        if len(rows) > longest:
+            raise ValueError(f"line {lines.line_num}: too many: at most {longest} rows")
+    return rows
 
 
 def _row(line: list[str], names: list[str], number: int, before: list[Row]) -> Row:

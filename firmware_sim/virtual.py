@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from firmware_sim.ways import Way
 
 EPOCH: Final = 1_767_225_600.0  # 2026-01-01 00:00 UTC: the wall's clock at midnight
-TARGET: Final = "a hub in memory, in virtual time"
+TARGET: Final = "a hub in memory"
 STEPS: Final = 200  # a run is shown so often
 
 

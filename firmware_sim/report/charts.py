@@ -53,9 +53,13 @@ def messages(figures: Figures) -> str:
 
 
 def connections(figures: Figures) -> str:
-    """How many devices are connected."""
-    online = _series("connected", figures.points, lambda point: float(point.online), 0, filled=True)
-    return _over_time(figures, "Connected devices", [online], short, figures.devices)
+    """How many devices are connected; who sleeps between two readings is so for moments only."""
+    points = figures.points
+    series = [_series("connected", points, lambda point: point.connected, 0, filled=True)]
+    if any(point.asleep for point in points):
+        there = _series("connected or asleep", points, lambda point: point.there, 1)
+        series.append(there)
+    return _over_time(figures, "Connected devices", series, short, figures.devices)
 
 
 def batteries(figures: Figures) -> str:

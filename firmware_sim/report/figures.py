@@ -57,6 +57,9 @@ class Point:
 
     at: float
     online: int
+    asleep: int
+    connected: float  # devices, on average since the moment before
+    there: float  # connected or asleep, likewise
     sent: float
     arrived: float
     battery: Mapping[str, tuple[float, float]]
@@ -167,7 +170,10 @@ def _points(outcome: Outcome) -> Iterable[Point]:
             continue  # too short for a rate
         yield Point(
             sample.at,
-            sum(sample.online.values()),
+            sample.online,
+            sample.asleep,
+            (sample.presence.connected - before.presence.connected) / seconds,
+            (sum(sample.presence) - sum(before.presence)) / seconds,
             (sample.handed - before.handed) / seconds,
             (sample.arrived - before.arrived) / seconds,
             sample.battery,

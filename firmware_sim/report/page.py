@@ -151,7 +151,7 @@ def _charts(figures: Figures) -> Iterator[str]:
 
 _CHARTS: Final = (
     ("Messages over time", "what is sent, and what comes out", charts.messages),
-    ("Connections", "devices that the broker has accepted", charts.connections),
+    ("Connections", "devices that the broker has accepted, on average", charts.connections),
     ("Latency", "messages, from handing over to arrival at the subscriber", charts.latencies),
     ("Battery", "what is left", charts.batteries),
     ("Link quality", "bytes on the wire that came through unharmed", charts.qualities),

@@ -141,14 +141,24 @@ def _grid(size: Size, across: Axis, up: Axis) -> Iterator[str]:
 
 
 def _marks(size: Size, across: Axis, marks: Sequence[tuple[float, str]]) -> Iterator[str]:
-    for at, word in marks:
-        x = size.x(across.part(at))
-        room = size.x(1) - x
-        is_left = len(word) * _LETTER > room
-        anchor, dx = ("end", -5) if is_left else ("start", 5)
+    places = [size.x(across.part(at)) for at, _ in marks]
+    taken = float(LEFT)  # up to here there are words
+    for (_, word), x, after in zip(marks, places, [*places, size.x(1)][1:], strict=True):
         yield f'<path class="mark" d="M{x:.1f} {TOP}V{size.y(0):.1f}"/>'
-        yield f'<text class="word" x="{x + dx:.1f}" y="{TOP + 9}" text-anchor="{anchor}">'
-        yield f"{escape(word)}</text>"
+        length = len(word) * _LETTER + 5
+        if x + length <= after:
+            yield _word(word, x + 5, "start")
+            taken = x + length
+        elif x - length >= taken:
+            yield _word(word, x - 5, "end")
+            taken = x
+
+
+def _word(word: str, x: float, anchor: str) -> str:
+    """Beside a mark."""
+    return (
+        f'<text class="word" x="{x:.1f}" y="{TOP + 9}" text-anchor="{anchor}">{escape(word)}</text>'
+    )
 
 
 def _line(size: Size, series: Series, across: Axis, up: Axis) -> Iterator[str]:

@@ -204,3 +204,23 @@ def test_it_finishes_with_empty_hands() -> None:
     assert bench.fates() == [Fate.ACKNOWLEDGED] * made
     bench.device.close(bench.now)
     assert bench.verbs()[-1] == "disconnect"
+
+
+def test_a_device_between_two_readings_is_counted_as_asleep_and_one_without_power_is_not() -> None:
+    bench = Bench(sleeps=True, interval=100.0)
+    bench.run(40)  # nobody answers, so it sleeps on
+    assert bench.books.asleep == 1
+    assert 0.0 < bench.books.presence(bench.now).asleep < 40.0
+    bench.device.power_off(bench.now)
+    assert bench.books.asleep == 0
+
+
+def test_how_long_devices_were_connected_is_summed_up() -> None:
+    bench = Bench()
+    bench.run(10)
+    bench.hear(Up())
+    bench.run(20)
+    assert bench.books.presence(bench.now).connected == 20.0
+    bench.hear(Down("gone"))
+    bench.run(20)
+    assert bench.books.presence(bench.now).connected == 20.0

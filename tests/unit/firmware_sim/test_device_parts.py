@@ -149,7 +149,8 @@ def test_a_bad_recording_is_refused_with_its_line(
 def test_sleep_saves_the_battery_and_airtime_costs() -> None:
     settings = BatterySettings(capacity=100, asleep=0.01, awake=10, sending=100, rate=1000, start=0)
     awake, asleep, sending = Battery(settings), Battery(settings), Battery(settings)
-    asleep.asleep(True, 0.0)
+    for battery, is_asleep in ((awake, False), (asleep, True), (sending, False)):
+        battery.asleep(is_asleep, 0.0)
     for battery in (awake, asleep, sending):
         battery.advance(HOUR)
     for _ in range(360):
@@ -161,6 +162,7 @@ def test_sleep_saves_the_battery_and_airtime_costs() -> None:
 
 def test_a_battery_falls_to_its_end_and_not_below() -> None:
     battery = Battery(BatterySettings(capacity=1, awake=1))
+    battery.asleep(False, 0.0)
     volts = []
     for part in range(11):
         battery.advance(part * HOUR / 10)
@@ -169,6 +171,16 @@ def test_a_battery_falls_to_its_end_and_not_below() -> None:
     assert (volts[0], volts[-1]) == (pytest.approx(4.18), pytest.approx(3.0))
     battery.advance(2 * HOUR)
     assert (battery.left, battery.is_empty) == (0.0, True)
+
+
+def test_a_device_without_power_takes_nothing_from_its_battery() -> None:
+    battery = Battery(BatterySettings(capacity=10, awake=1))
+    battery.advance(HOUR)
+    assert battery.left == 1.0
+    battery.asleep(False, HOUR)
+    battery.off(2 * HOUR)
+    battery.advance(5 * HOUR)
+    assert battery.left == pytest.approx(0.9)
 
 
 # ---- flash ----

@@ -91,6 +91,19 @@ def test_raw_packets_on_a_bad_wire_are_lost_or_damaged_and_counted() -> None:
     assert told.arrived + told.missing + told.in_flight + told.kept >= told.made
 
 
+def test_what_would_happen_when_the_end_has_come_does_not() -> None:
+    again = Incident(200.0, devices="*", lasts=5.0, every=200.0)
+    outcome = run(Kind("a", 2, interval=10.0), incidents=(again,), duration=600.0)
+    assert [at for at, _ in outcome.record.notes] == [200.0, 400.0]
+
+
+def test_a_run_is_sampled_until_all_has_come_in() -> None:
+    away = (Incident(90.0, "unplug", "*", 30.0),)
+    outcome = run(Kind("a", interval=5.0), incidents=away, duration=100.0, drain=60.0)
+    ats = [sample.at for sample in outcome.record.samples if sample.at > 101.0]
+    assert len(ats) > 20
+
+
 def test_devices_without_flash_lose_what_waits_when_the_power_goes() -> None:
     kind = Kind("ram", 5, interval=1.0, flash=8, volatile=True)
     gone = (Incident(100.0, "unplug", "*", 30.0), Incident(120.0, devices="*", lasts=5.0))

@@ -121,6 +121,25 @@ def test_what_others_word_is_escaped(figures: Figures) -> None:
     assert Tags(text).open == []
 
 
+def test_sleepers_are_shown_as_what_they_are() -> None:
+    kinds = (Kind("sleeper", 3, interval=50.0, sleeps=True), Kind("awake", 1, interval=10.0))
+    figures = figures_of(run(*kinds))
+    middle = figures.points[len(figures.points) // 2]
+    assert middle.online + middle.asleep == 4
+    assert 1.0 <= middle.connected < 3.0
+    assert middle.there == pytest.approx(4.0)
+    assert "connected or asleep" in page(figures)
+    assert "connected or asleep" not in page(figures_of(run(kinds[1])))
+
+
+def test_words_beside_marks_do_not_lie_over_each_other() -> None:
+    across, up = svg.Axis(0, 100, str), svg.Axis(0, 1, str, (0, 1))
+    marks = [(at, "brown-out of north*") for at in (10.0, 70.0, 75.0, 98.0)]
+    drawn = svg.lines(svg.Size(540, 250), "", [], across, up, marks)
+    places = re.findall(r'class="word" x="([0-9.]+)" y="21" text-anchor="(\w+)"', drawn)
+    assert [anchor for _, anchor in places] == ["start", "end", "end"]
+
+
 def test_an_empty_run_has_a_report_as_well() -> None:
     empty = figures_of(run(Kind("late", 1, interval=1e6), duration=1.0))
     assert Tags(page(empty)).open == []

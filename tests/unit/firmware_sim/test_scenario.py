@@ -114,6 +114,19 @@ def test_durations_sizes_and_tables_are_read_as_people_write_them(tmp_path: Path
         (DEVICES + "count = 50000\ninterval = 1\n", "they would send 50000 messages per second: at most 20000"),
         ('[scenario]\nduration = "300 days"\ntime = "virtual"\n' + DEVICES + "interval = 1\n", ":2: scenario.duration: that makes 25920000 messages: at most"),
         (DEVICES + 'way = "slip"\ncount = 2000\n', "there are 2000 on wires: at most 1024"),
+        (DEVICES + "drift_ppm = 1" + 400 * "0", ":3: devices[1].drift_ppm: 1000"),
+        (DEVICES + "interval = 1" + 400 * "0", ":3: devices[1].interval: 1000"),
+        (DEVICES + "interval = nan\n", ":3: devices[1].interval: nan is out of range"),
+        (DEVICES + "drift_ppm = -inf\n", ":3: devices[1].drift_ppm: -inf is out of range"),
+        (DEVICES + "count = 1" + 5000 * "0", ": has a number of thousands of digits"),
+        ("a = " + 5000 * "[", ": lists or tables are nested too deep"),
+        (DEVICES + '"\\u001b[31m" = 1\n', ": devices[1].?[31m: there is no such key"),
+        (DEVICES + "signals = [{ low = 1 }]\n", ':3: devices[1].signals: there is no signal ""'),
+        (DEVICES + "signals = [{ type = [1] }]\n", ":3: devices[1].signals: there is no signal [1]"),
+        (
+            '[[devices]]\nkind = "1"\ntopic = "x/a-000{device}"\n[[devices]]\nkind = "a-0001"\ntopic = "x/{device}"\n',
+            ':6: devices[2].topic: "x/a-0001-0001" is that of 1-0001: write another one',
+        ),
     ],
 )  # fmt: skip
 def test_every_mistake_is_told_with_its_line_and_what_would_be_right(
@@ -133,6 +146,23 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ScenarioError, match="is not UTF-8 text"):
         load(tmp_path / "b.toml")
+
+
+@pytest.mark.parametrize(
+    ("recording", "complaint"),
+    [
+        (b"t,x\n0,1\n0,2\n", "all readings have the same time"),
+        (b"t,x\n0," + 200_000 * b"9", "line 2: field larger than field limit"),
+        (b"t,x\n0,\xff", "is not UTF-8 text"),
+        (b"t,x\n0,1\n0.00001,2\n", "they would send 200000 "),
+    ],
+)
+def test_a_recording_that_cannot_be_played_is_refused(
+    tmp_path: Path, recording: bytes, complaint: str
+) -> None:
+    (tmp_path / "it.csv").write_bytes(recording)
+    replay = 'signals = [{ type = "replay", file = "it.csv", speed = 2 }]\n'
+    assert any(complaint in told for told in complaints(tmp_path, DEVICES + replay))
 
 
 def test_a_scenario_is_scaled_with_something_of_each_kind(tmp_path: Path) -> None:
