@@ -150,7 +150,9 @@ class Wire:
         )
         self._plain = PlainMqtt(side, self.name, self._gate.wake)
         self._files = FileChannel(
-            port, folder, loop, lambda topic, told: self._speaker.say(topic, told, 0, retain=False)
+            *(port, folder, loop),
+            lambda topic, told: self._speaker.say(topic, told, 0, retain=False),
+            self._gate.wake,
         )
         gateway.is_writable = False
 
