@@ -242,6 +242,11 @@ def test_an_expelled_device_hears_of_it_and_its_will_is_published() -> None:
     assert not world.gateway.expel("dev")
 
 
+def test_a_password_is_not_shown_by_accident() -> None:
+    rule = Rule(username="u", password=b"secret")
+    assert "secret" not in repr((rule, rule.identity(Address("1"), "dev")))
+
+
 def test_the_quarantine_is_bounded() -> None:
     rules = Rules(approval=True, most_quarantined=3)
     for n in range(100):
