@@ -54,6 +54,7 @@ _STAGES: Final = {State.ASLEEP: Stage.ASLEEP, State.AWAKE: Stage.ASLEEP, State.G
 _LISTENING: Final = frozenset({State.ACTIVE, State.AWAKE})
 _SLEEPING: Final = frozenset({State.ASLEEP, State.AWAKE})
 _CONNECTED: Final = _LISTENING | _SLEEPING
+_ASKED: Final = frozenset({State.AWAITING_WILLTOPIC, State.AWAITING_WILLMSG})
 
 
 class Host(Protocol):
@@ -130,6 +131,11 @@ class Device:
         self._requests = Requests(host.policy, self._topics, self._keep, self._send, host.count)
 
     # -- what others may know ---------------------------------------------------------------------
+
+    @property
+    def is_newcomer(self) -> bool:
+        """Whether nothing is known of it but its CONNECT, and it is asked for its will."""
+        return self._session is None and self.state in _ASKED
 
     @property
     def held(self) -> int:
