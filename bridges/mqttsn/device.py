@@ -83,8 +83,10 @@ class Device:
     """One device; a Receiver of its session."""
 
     __slots__ = (
-        *("_fence", "_host", "_inbound", "_is_accepted", "_is_fresh", "_is_noted", "_is_resuming"),
+        *("_fence", "_host", "_inbound", "_is_accepted", "_is_estranged", "_is_fresh"),
         *(
+            "_is_noted",
+            "_is_resuming",
             "_joining",
             "_knows_topics",
             "_next_at",
@@ -112,6 +114,7 @@ class Device:
         self.is_durable = False
         self.armed_for: float | None = None  # the gateway's
         self._is_accepted = False  # the broker has opened the session
+        self._is_estranged = False  # its session is not the one that it knows
         self._is_fresh = False  # nothing has come since the CONNECT
         self._is_noted = False  # the broker has accepted it: its note is its own
         self._is_resuming = False
@@ -163,6 +166,10 @@ class Device:
             return
         if kind is not Connect:
             self._is_fresh = False
+            if self._is_estranged:
+                self._send(Disconnect())
+                self._end(publish_will=False)
+                return
         _HANDLERS[kind](self, packet, now)
         self._changed()
 
@@ -242,7 +249,7 @@ class Device:
 
     def resume(self, note: Note) -> None:
         """Go on where a gateway before this one has ended."""
-        flags = Flags(clean_session=False)
+        flags = Flags(clean_session=note.clean_session)
         self._joining.connect = Connect(flags, note.keep_alive, self.client_id)
         self.sleep = note.sleep
         self.state = State.ASLEEP if note.stage is Stage.ASLEEP else State.ACTIVE
@@ -258,8 +265,7 @@ class Device:
         if self.state is State.OPENING:
             self._activate()
         elif self._is_resuming and not session_present:
-            self._host.count("not resumed: the broker has no session")
-            self.on_closed()
+            self._estrange()
         self._is_resuming = False
 
     def on_refused(self, reason: int) -> None:
@@ -267,6 +273,8 @@ class Device:
         self._session = None
         if self.state is State.OPENING:
             self._turn_away(return_code(reason), "refused by the broker")
+        elif self._is_resuming and return_code(reason) is ReturnCode.CONGESTION:
+            self._open_session()  # the broker starts later than we do
         else:
             self.on_closed()
 
@@ -321,6 +329,7 @@ class Device:
         if self.state in _CONNECTED:
             self._knows_topics = self.state in _SLEEPING
         self._is_fresh = True
+        self._is_estranged = False
         self._proceed(self._joining.begin(packet, now))
 
     def _on_willtopic(self, packet: WillTopic, now: float) -> None:
@@ -377,6 +386,17 @@ class Device:
         self._send(Connack(ReturnCode.ACCEPTED))
         self._write_note()
         self._changed()
+
+    def _estrange(self) -> None:
+        """Its subscriptions are gone, so it has to connect anew; its will stands until it does, or
+        is lost.
+        """
+        self._host.count("not resumed: the broker has no session")
+        self._is_estranged = True
+        if self.state in _LISTENING:
+            self._send(Disconnect())
+        if self._session_will is None:
+            self._end(publish_will=False)
 
     def _ask_again(self, now: float) -> None:
         question = self._joining.repeat(now)

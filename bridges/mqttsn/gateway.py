@@ -150,7 +150,7 @@ class Gateway:
     def resume(self, now: float) -> None:
         """Take up the devices that a gateway before this one has noted; once, at the start."""
         for note in self.notebook.notes():
-            if note.clean_session:
+            if note.clean_session and note.will is None:
                 self.notebook.forget(note.client_id)
             elif note.stage is not Stage.AWAY and not self._is_full():
                 self._resume(note, now)
