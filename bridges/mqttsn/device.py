@@ -86,11 +86,13 @@ class Device:
         *("_fence", "_host", "_inbound", "_is_accepted", "_is_estranged", "_is_fresh"),
         *(
             "_is_noted",
+            "_is_refused",
             "_is_resuming",
             "_joining",
             "_knows_topics",
             "_next_at",
             "_outbound",
+            "_reopen_at",
             "_requests",
             "_session",
             "_session_will",
@@ -117,8 +119,10 @@ class Device:
         self._is_estranged = False  # its session is not the one that it knows
         self._is_fresh = False  # nothing has come since the CONNECT
         self._is_noted = False  # the broker has accepted it: its note is its own
+        self._is_refused = False  # it is to be resumed, but the broker is not there yet
         self._is_resuming = False
         self._knows_topics = False  # it has not started anew
+        self._reopen_at: float | None = None  # the session, as the broker was not there
         self._next_at = 0.0  # within the budget, the next message may go
         self._fence = Fence()
         self._session: Session | None = None
@@ -175,6 +179,9 @@ class Device:
 
     def next_packet(self, now: float) -> Packet | None:
         """Take the next message for the device, if it listens."""
+        if self._is_refused:
+            self._is_refused = False
+            self._reopen_at = now + self._host.policy.t_retry
         if self.state not in _LISTENING or now < self._next_at:
             return None
         if self._has_enough():
@@ -194,7 +201,10 @@ class Device:
     def next_deadline(self) -> float | None:
         """When to tick."""
         if self.state in _CONNECTED:
-            times = (self._outbound.next_deadline(), self._fence_deadline(), self._budget_at())
+            times = (
+                *(self._outbound.next_deadline(), self._fence_deadline(), self._budget_at()),
+                self._reopen_at,
+            )
             silence = self.last_seen + self._patience()
             return min(
                 (when for when in times if when is not None and when < silence), default=silence
@@ -214,6 +224,12 @@ class Device:
             self._ask_again(now)
         elif now >= self.last_seen + self._patience():
             self.lose("lost: silent for too long")
+        else:
+            self._tick_connected(now)
+
+    def _tick_connected(self, now: float) -> None:
+        if self._reopen_at is not None and now >= self._reopen_at:
+            self._open_session()
         elif not self._outbound.tick(now):
             self._unanswered()
         elif self._next_at and now >= self._next_at:
@@ -274,7 +290,8 @@ class Device:
         if self.state is State.OPENING:
             self._turn_away(return_code(reason), "refused by the broker")
         elif self._is_resuming and return_code(reason) is ReturnCode.CONGESTION:
-            self._open_session()  # the broker starts later than we do
+            self._is_refused = True  # the broker starts later than we do
+            self._changed()
         else:
             self.on_closed()
 
@@ -367,6 +384,7 @@ class Device:
         opening = Opening(self.identity, not self.is_durable, will, most, self.address)
         self._session_will = will
         self._is_accepted = False
+        self._reopen_at = None
         self._session = session = self._host.broker.open(opening, self)
         self._outbound.begin(session, self._topics)
         self._inbound.begin(session)
