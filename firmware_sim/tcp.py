@@ -10,6 +10,7 @@ connecting, which blocks in the library, is done by a few threads.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,13 +42,16 @@ COLLECTING: Final = 1.0  # seconds a sleeping device that woke hears what waited
 
 @dataclass(frozen=True, slots=True)
 class TcpSettings:
-    """How one client speaks. `acks` False: it never acknowledges what it gets."""
+    """How one client speaks. `acks` False: it never acknowledges what it gets. `at_once` are
+    reads in its turn: who hears a whole fleet is not to wait for each of its devices between two.
+    """
 
     client_id: str
     version: str = "5"
     keep_alive: int = 60
     durable: bool = False
     acks: bool = True
+    at_once: int = 1
 
 
 class Switchboard:
@@ -343,9 +347,14 @@ class TcpClient:
 
     def _readable(self) -> None:
         self._mqtt.loop_read()
-        while self._watched is not None and self._endpoint.is_secure and self._watched.pending():
+        left = self._settings.at_once
+        while self._is_decrypted() or ((left := left - 1) > 0 and is_readable(self._watched)):
             self._mqtt.loop_read()
         self._watch_writing()
+
+    def _is_decrypted(self) -> bool:
+        """Whether TLS has something that the loop cannot see."""
+        return self._watched is not None and self._endpoint.is_secure and self._watched.pending()
 
     def _writable(self) -> None:
         self._mqtt.loop_write()
@@ -427,6 +436,15 @@ class TcpClient:
 
 def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call] # the library's
+
+
+def is_readable(socket: Any) -> bool:
+    """Whether there is more to read; None: the socket is gone."""
+    if socket is None:
+        return False
+    looking = select.poll()
+    looking.register(socket, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def close_silently(mqtt: paho.Client) -> None:
