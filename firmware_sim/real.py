@@ -179,7 +179,7 @@ class RealRun:
         wired = PtyWire(self._world, path, way, uart_of(wire, rng), rng=rng, faults=wire.faults)
         way.line = wired.line
         wired.plug()
-        wired.line.is_powered = False  # until it is switched on
+        wired.line.power_off(self._world.now)  # until it is switched on
         self._ports.append(wired)
         return way
 

@@ -22,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from firmware_sim.client import Acknowledged, Arrived, Asleep, Collected, Down, Failed, Message, Up
+from firmware_sim.mqtt_library import Library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ FIRST_RETRY: Final = 0.5
 LAST_RETRY: Final = 15.0
 SESSION: Final = 3600  # seconds the broker keeps a durable session of an absent device
 COLLECTING: Final = 1.0  # seconds a sleeping device that woke hears what waited
+DONE_BEFORE: Final = 0x92  # the PUBREL had come, and its PUBCOMP was lost: no failure (4.3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ class TcpClient:
     def _make(self) -> paho.Client:
         settings, endpoint = self._settings, self._endpoint
         is_5 = settings.version == "5"
-        made = paho.Client(
+        made = Library(
             CallbackAPIVersion.VERSION2,
             settings.client_id,
             clean_session=None if is_5 else not settings.durable,
@@ -402,7 +404,8 @@ class TcpClient:
         token = self._tokens.pop(mid, None)
         if token is None:
             return
-        self._tell(Failed(token, str(reason)) if reason.is_failure else Acknowledged(token))
+        has_failed = reason.is_failure and reason.value != DONE_BEFORE
+        self._tell(Failed(token, str(reason)) if has_failed else Acknowledged(token))
 
     def _on_subscribe(self, _: paho.Client, __: object, ___: int, reasons: Any, ____: Any) -> None:
         self._granted += sum(not reason.is_failure for reason in reasons)

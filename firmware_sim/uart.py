@@ -181,9 +181,9 @@ class Lane:
             self._runs.appendleft(_Run(_BREAK, now, self._byte_time))
         self._stuck_until = max(self._stuck_until, until)
 
-    def empty(self) -> None:
-        """The receiver has forgotten what it held."""
-        self.counters.cut += len(self._fifo)
+    def empty(self, now: float) -> None:
+        """The receiver knows nothing of what has come until now."""
+        self.counters.cut += len(self._fifo) + len(self._come(now))
         self._fifo.clear()
 
     def _launch(self, data: bytes, start: float, end: float) -> None:
@@ -204,21 +204,24 @@ class Lane:
         self.counters.stuck += lost
         run.drop_first(lost)
 
-    def _arrive(self, now: float) -> None:
-        """Move what has come into the buffer, as much of it as has room."""
+    def _come(self, now: float) -> bytearray:
+        """Take what has come from the wire."""
         latency = self.settings.latency
         seen = math.floor(now / latency + _ON_GRID) * latency if latency else now
+        data = bytearray()
         while self._runs:
             run = self._runs[0]
             count = run.come(seen)
-            if count:
-                self._take_in(run.data[:count])
+            data += run.data[:count]
             if count < len(run.data):
                 run.drop_first(count)
-                return
+                break
             self._runs.popleft()
+        return data
 
-    def _take_in(self, data: bytes) -> None:
+    def _arrive(self, now: float) -> None:
+        """Move what has come into the buffer, as much of it as has room."""
+        data = self._come(now)
         depth = self.settings.fifo
         if depth is not None and len(data) > (room := depth - len(self._fifo)):
             self.counters.overrun += len(data) - room
@@ -281,7 +284,7 @@ class VirtualUart:
         self.is_plugged = False
         for lane in self.lanes:
             lane.cut(now)
-        self.lanes[DEVICE].empty()
+        self.lanes[DEVICE].empty(now)
 
     def plug(self) -> None:
         """Mend both."""
@@ -295,9 +298,12 @@ class VirtualUart:
             lane.stick(now, seconds)
 
     def power_off(self, end: int, now: float) -> None:
-        """An end is reset: what it was sending stops, what it held is forgotten."""
-        was_cut = not self.is_plugged
+        """An end goes out: what it was sending stops, what it held is forgotten."""
         self.lanes[end].cut(now)
-        self.lanes[1 - end].empty()
-        if not was_cut:
+        self.lanes[1 - end].empty(now)
+        if self.is_plugged:
             self.lanes[end].mend()
+
+    def power_on(self, end: int, now: float) -> None:
+        """An end starts: what came while it was off, nobody has heard."""
+        self.lanes[1 - end].empty(now)

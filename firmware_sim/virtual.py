@@ -84,7 +84,7 @@ class VirtualRun:
         rng = chance(self._scenario, f"{name}/wire")
         incidents = Incidents(wire.faults, rng, self._world.now)
         way.line = Line(uart_of(wire, rng), port, way, incidents)
-        way.line.is_powered = False
+        way.line.power_off(self._world.now)
         port.wake = partial(self._world.wake, way.line)
         way.line.plug(self._world.now)
         self._world.add(way.line)

@@ -12,7 +12,6 @@ from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
 from firmware_sim.clients.text import TextClient
 from firmware_sim.clients.unframed import raw_client, slip_client
-from firmware_sim.uart import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +47,7 @@ class WiredWay:
     def connect(self, now: float) -> None:
         """See Client."""
         if not self.line.is_powered:
-            self._boot(now)
+            self.line.power_on(now)
         self._machine.connect(now)
         self._asked(now)
 
@@ -140,13 +139,6 @@ class WiredWay:
     def data_to_send(self) -> bytes:
         """See Machine."""
         return self._machine.data_to_send()
-
-    def _boot(self, now: float) -> None:
-        """What came while there was no power, nobody has heard."""
-        while self.line.uart.read(DEVICE, now):
-            pass
-        self.line.reset(now)
-        self.quality()  # that was no fault of the wire
 
     def _asked(self, now: float) -> None:
         """The machine may have something to say, to the wire and to the device."""

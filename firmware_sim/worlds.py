@@ -317,6 +317,7 @@ class Line:
     def power_on(self, now: float) -> None:
         """The device starts."""
         self.is_powered = True
+        self.uart.power_on(DEVICE, now)
         self.ends[DEVICE].plugged(now)
 
     def unplug(self, now: float) -> None:

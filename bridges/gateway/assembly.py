@@ -62,7 +62,7 @@ class Assembly:
             self.keeping = Keeping(folder / FILE_NAME, loop)
         except KeepingError as error:
             raise OSError(str(error)) from error
-        self.house = House()
+        self.house = House(_own_clients(side, settings))
         self.sockets: list[UdpSocket] = []
         self.wires: dict[str, Wire] = {}
         rules = rules_of(settings.mqttsn)
@@ -178,6 +178,12 @@ class Assembly:
         sessions, notebook = self._side.sessions(name, stamp), self.keeping.notebook(name)
         admission = OnePlace(self.house, name, self.approvals.door(name))
         return Gateway(sessions, notebook, admission, policy)
+
+
+def _own_clients(side: BrokerSide, settings: Settings) -> set[str]:
+    """Who would be thrown out of the broker by a device of the same client id."""
+    ports = {identity_of(port).client_id for port in settings.serial}
+    return (ports | {side.client_id, settings.mqttsn.unconnected}) - {""}
 
 
 _ORDERS: Final[dict[Kind, Callable[[Assembly, Order], Outcome | None]]] = {

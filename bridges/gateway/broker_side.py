@@ -27,10 +27,12 @@ class Stream(Protocol):
 
 class BrokerSide(Protocol):
     """The broker in this process, or one elsewhere. `name` tells this gateway from others there,
-    `prefix` is where its figures go, `on_forgotten` is called when the broker may have lost them.
+    `client_id` is the gateway's own, if it has one, `prefix` is where its figures go,
+    `on_forgotten` is called when the broker may have lost them.
     """
 
     name: str
+    client_id: str
     prefix: str
     on_forgotten: Callable[[], None]
 

@@ -1,4 +1,4 @@
-"""All gateways of this process together: a client id is at one place.
+"""All gateways of this process together: a client id is at one place, and not one of our own.
 
 One that is connected elsewhere is refused as long as that port is open; when it is unplugged, the
 device may have been plugged in here, and its session goes on here.
@@ -12,7 +12,7 @@ from bridges.mqttsn.codes import ReturnCode
 from bridges.mqttsn.ports import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bridges.mqttsn.gateway import Gateway
     from bridges.mqttsn.ports import Address, Admission
@@ -27,10 +27,11 @@ class Room(NamedTuple):
 
 
 class House:
-    """The gateways by their names."""
+    """The gateways by their names. `ours` are the broker's client ids of the gateway itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, ours: Iterable[str] = ()) -> None:
         self._rooms: dict[str, Room] = {}
+        self._ours = frozenset(ours)
 
     def add(self, room: Room) -> None:
         """Know another gateway."""
@@ -55,6 +56,13 @@ class House:
         for notebook in noted:
             notebook.forget(client_id)
         return bool(noted)
+
+    def is_ours(self, name: str, identity: Identity) -> bool:
+        """Whether a device in the room `name` would be one of the gateway's own clients."""
+        if identity.client_id not in self._ours:
+            return False
+        self._rooms[name].gateway.count("claims a client id of the gateway")
+        return True
 
     def make_way(self, name: str, client_id: str) -> bool:
         """Whether `client_id` may be in the room `name`: it is not elsewhere, or not any more."""
@@ -82,9 +90,11 @@ class OnePlace:
     def admit(self, address: Address, client_id: str) -> Identity | ReturnCode:
         """See Admission."""
         verdict = self._admission.admit(address, client_id)
-        if isinstance(verdict, Identity) and not self._house.make_way(self._name, client_id):
-            return ReturnCode.CONGESTION
-        return verdict
+        if not isinstance(verdict, Identity):
+            return verdict
+        if self._house.is_ours(self._name, verdict):
+            return ReturnCode.NOT_SUPPORTED
+        return verdict if self._house.make_way(self._name, client_id) else ReturnCode.CONGESTION
 
     def admit_unconnected(self, address: Address) -> Identity | None:
         """See Admission."""

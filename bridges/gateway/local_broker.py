@@ -28,6 +28,7 @@ class LocalBroker:
     """A BrokerSide. `anonymous` is the policy for clients without a user name."""
 
     name = "broker"
+    client_id = ""
     prefix = SYS
 
     def __init__(self, hub: Hub, anonymous: str, expiry: int) -> None:

@@ -33,6 +33,7 @@ CONNECT_TIMEOUT: Final = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next attempt
 LASTING: Final = 5.0  # seconds after which a connection counts as one that works
 MOST_UNSENT: Final = 4 << 20  # bytes that one connection may have waiting
+MOST_EARLY: Final = 64 << 10  # ... before it is there
 MOST_FIGURES: Final = 20_000  # that wait for the broker
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 GOOD_URL: Final = 'write "mqtt://HOST", "mqtt://USER:PASSWORD@HOST:PORT" or "mqtts://HOST"'
@@ -90,11 +91,12 @@ class RemoteBroker:
         self.name = socket.gethostname()
         self.prefix = own_prefix(self.name)
         self.on_forgotten: Callable[[], None] = _nothing
-        identity = Identity(f"heliograph-gateway-{self.name}", place.username, place.password)
+        self.client_id = f"heliograph-gateway-{self.name}"
+        identity = Identity(self.client_id, place.username, place.password)
         self._speaker = Speaker(
             self.sessions(""), identity, loop, rng, "", _nothing, most_waiting=MOST_FIGURES
         )
-        self._speaker.on_open = self.on_forgotten
+        self._speaker.on_open = self._forgotten
         self._timer = loop.call_later(PING_EVERY, self._ping)
 
     def sessions(self, name: str, stamp: Callable[[], str] | None = None) -> MqttBroker:
@@ -147,6 +149,9 @@ class RemoteBroker:
 
     # -- helpers ----------------------------------------------------------------------------------
 
+    def _forgotten(self) -> None:
+        self.on_forgotten()  # whoever wants to know has been set after `on_open`
+
     def _dial(self, session: MqttSession) -> RemotePipe:
         return RemotePipe(self, session)
 
@@ -185,6 +190,7 @@ class RemotePipe(asyncio.Protocol):
         self._is_waiting = False
         self._is_closed = False
         self._is_held = False
+        self._early = 0  # bytes
         self._opened_at = self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = side.loop.create_task(self._connect())
@@ -192,9 +198,14 @@ class RemotePipe(asyncio.Protocol):
     # -- Pipe -------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """See Pipe."""
+        """See Pipe. A stream has no back-pressure: one that says too much too early is broken."""
         self._out.append(data)
-        if not self._is_waiting and self._transport is not None:
+        if self._transport is None:
+            self._early += len(data)
+            if self._early > MOST_EARLY:
+                self._out.clear()
+                self._give_up()
+        elif not self._is_waiting:
             self._is_waiting = True
             self._side.loop.call_soon(self._flush)
 
@@ -267,6 +278,8 @@ class RemotePipe(asyncio.Protocol):
                 )
         except TimeoutError:
             self._come_again("it does not answer")
+        except UnicodeError:  # of the codec for names of hosts
+            self._come_again("this is no name of a host")
         except (OSError, ssl.SSLError) as error:
             self._come_again(_why(error))
         finally:
@@ -281,6 +294,15 @@ class RemotePipe(asyncio.Protocol):
         if not self._is_closed:
             self._is_closed = True
             self._ends.lost()
+
+    def _give_up(self) -> None:
+        """Break it before it was there; nothing comes out while something is put in."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._side.ended(self)
+        self._side.loop.call_soon(self._lost)
 
     def _flush(self) -> None:
         self._is_waiting = False

@@ -224,11 +224,13 @@ class Wire:
         self._heard_before = self._bytes_in
         if self.mode is not None:
             self._begin(self.mode)
+            self._gate.wake()  # something may have waited for the port
 
     def on_unplugged(self, why: str) -> None:
         """See Owner. Devices stay: whether they are lost, their silence will tell."""
         del why  # the carrier has said it
         self.is_open = False
+        self._hold(0)  # who is held cannot say how it speaks
         self.mode = self._fixed_mode
         self.gateway.is_writable = False
         self._plain.close()
@@ -287,6 +289,7 @@ class Wire:
         """What is lost is asked for again by whoever misses it."""
         lost = len(event.unacknowledged) + len(event.unsent)
         self.counts["lost when the device was reset"] += lost
+        self.gateway.drop_answers()
         self.gateway.is_writable = False
 
     def _on_silent(self, _event: Silent, _now: float) -> None:
@@ -308,6 +311,7 @@ class Wire:
     def _begin(self, mode: Mode) -> None:
         if mode is not Mode.FRAMED:
             self.gateway.longest_message = longest_payload(LONGEST_PACKET)
+            self.gateway.drop_answers()  # to whoever was plugged in before
 
     def _on_reading(self, event: Reading, _now: float) -> None:
         topic = self._prefix + event.topic

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bridges.mqttsn.ports import Admission, Broker, Note, Notebook
 
 _NEVER: Final = float("inf")
+_FEW_ALARMS: Final = 64  # beside two for each device: not worth looking through
 
 
 class Gateway:
@@ -172,6 +173,11 @@ class Gateway:
     def answers(self) -> int:
         """How many answers wait for the link."""
         return len(self._answers)
+
+    def drop_answers(self) -> None:
+        """Those who asked are gone, or have forgotten it; who is still there asks again."""
+        self.counts["answer dropped: the link was cut"] += len(self._answers)
+        self._answers.clear()
 
     def find(self, client_id: str) -> Device | None:
         """The device that is connected under this name."""
@@ -332,6 +338,14 @@ class Gateway:
         device.armed_for = deadline
         self._alarm_number += 1
         heapq.heappush(self._alarms, (deadline, self._alarm_number, device))
+        if len(self._alarms) > 2 * len(self._devices) + _FEW_ALARMS:
+            self._clear_alarms()
+
+    def _clear_alarms(self) -> None:
+        """Let go of those that are of no use any more: some are for tomorrow."""
+        alarms = {alarm[2]: alarm for alarm in self._alarms if alarm[2].armed_for == alarm[0]}
+        self._alarms = list(alarms.values())
+        heapq.heapify(self._alarms)
 
 
 def _nothing() -> None:

@@ -48,6 +48,7 @@ SENT_AT: Final = "sent-at"  # a user property: seconds since 1970
 GRACE: Final = 300  # seconds that a clean session survives a broken pipe
 _DEFAULT_WINDOW: Final = 65_535
 _MOST_EARLY: Final = 100
+_MOST_FENCES: Final = 64  # a device may ask again and again while the broker is away
 
 # A broker that says so has not just gone for a moment.
 _FINAL: Final = frozenset(
@@ -221,9 +222,9 @@ class MqttSession:
         self._redial()
 
     def fence(self, done: Callable[[], None]) -> None:
-        """See Session."""
-        self._fences.append(done)
-        self._send(Pingreq())
+        """See Session. One too many is never done: whoever waits for it has a timer."""
+        if len(self._fences) < _MOST_FENCES:
+            self._after_all(done)
 
     def hold(self, held: bool) -> None:
         """See Session."""
@@ -403,10 +404,14 @@ class MqttSession:
                 return
             packet = self._waiting.popleft()
             if packet.qos > self._maximum_qos:  # [MQTT-3.2.2-11]
-                self.fence(partial(self._too_assured, packet.packet_id))
+                self._after_all(partial(self._too_assured, packet.packet_id))
                 continue
             self._unacknowledged[packet.packet_id] = packet
             self._put(packet)
+
+    def _after_all(self, done: Callable[[], None]) -> None:
+        self._fences.append(done)
+        self._send(Pingreq())
 
     def _too_assured(self, msg_id: int) -> None:
         """The broker would end the connection over this message: it is refused in its place."""

@@ -143,10 +143,14 @@ class Requests:
         return True
 
     def _announce(self, topic_id: int, topic: str, answer: Packet) -> None:
-        """Answer with an id as soon as it is kept."""
-        topics = self._topics
+        """Answer with an id as soon as it is kept. A device that has started anew meanwhile may use
+        the message id for another question.
+        """
+        topics, session = self._topics, self._session
 
         def kept() -> None:
+            if self._session is not session:
+                return
             if topic_id:
                 topics.announced.add(topic_id)
             self._send(answer)

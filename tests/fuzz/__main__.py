@@ -1,15 +1,22 @@
 """`python -m tests.fuzz --seconds 60 --seed 1`: exit code 1 when something is found."""
 
 import argparse
+import logging
 import sys
 import time
 import tracemalloc
 
 from tests.fuzz.fuzzer import FoundError, Fuzzer
+from tests.fuzz.last_metre import LastMetreFuzzer
 from tests.fuzz.mqttsn import MqttSnFuzzer
 from tests.fuzz.serial_wire import SerialFuzzer
 
-TARGETS = {"broker": Fuzzer, "mqttsn": MqttSnFuzzer, "serial": SerialFuzzer}
+TARGETS = {
+    "broker": Fuzzer,
+    "mqttsn": MqttSnFuzzer,
+    "serial": SerialFuzzer,
+    "last-metre": LastMetreFuzzer,
+}
 MOST_MEMORY = 64 * 1024 * 1024  # bytes at the peak, with the fuzzer's own
 
 
@@ -21,6 +28,7 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, default="broker")
     parser.add_argument("--keep-going", action="store_true", help="list everything found")
     options = parser.parse_args()
+    logging.getLogger("heliograph").addHandler(logging.NullHandler())  # it has a lot to say
     tracemalloc.start()
     fuzzer = TARGETS[options.target](options.seed)
     found: dict[str, str] = {}

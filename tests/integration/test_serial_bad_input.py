@@ -10,7 +10,7 @@ import os
 import socket
 import tty
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -59,7 +59,7 @@ class Hostile:
         self._gateway = (HOST, port)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
-    def __enter__(self) -> Hostile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.integration.torture_serial`: replug storms, noise and kills at the serial gateway.
+"""`python -m tests.integration.torture_serial`: pulled plugs, noise and kills at the gateway.
 
 Two ports with 32 foreign devices each behind a radio, 32 more over UDP, and a framed device with a
 wire of its own; messages of QoS 1 and 2 go in both directions all the while, some devices sleep.
@@ -109,7 +109,7 @@ class Torture:
         """What the broker has in use now."""
         self._answer.unlink(missing_ok=True)
         os.kill(self.bench.broker.pid, signal.SIGUSR1)
-        while not self._answer.exists():
+        while not self._answer.exists():  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.01)
         return {
             "descriptors": self.bench.descriptors(),

@@ -168,6 +168,28 @@ def test_a_device_without_power_stops_in_mid_byte_and_forgets_what_it_held() -> 
     assert b"def" in uart.read(DEVICE, 3.0)
 
 
+def test_a_device_that_was_off_has_heard_nothing_of_what_came_meanwhile() -> None:
+    uart = wire(fifo=4)
+    uart.write(HOST, b"come", 0.0)
+    uart.power_off(DEVICE, 1.0)
+    assert uart.next_arrival(DEVICE) is None
+    uart.write(HOST, b"while it was off", 1.0)
+    uart.write(HOST, b"half", 2.0)
+    uart.power_on(DEVICE, 2.0 + 1.5 * BYTE)
+    assert uart.read(DEVICE, 3.0) == b"alf"
+    counters = uart.lanes[HOST].counters
+    assert (counters.cut, counters.overrun) == (len(b"comewhile it was offh"), 0)
+
+
+def test_power_that_comes_and_goes_does_not_mend_a_wire() -> None:
+    uart = wire()
+    uart.unplug(0.0)
+    uart.power_off(DEVICE, 1.0)
+    uart.power_on(DEVICE, 2.0)
+    uart.write(DEVICE, b"boot", 2.0)
+    assert uart.read(HOST, 3.0) == b""
+
+
 def test_the_same_seed_does_the_same_to_the_same_traffic() -> None:
     def run(seed: int) -> list[tuple[bytes, float]]:
         uart = wire(seed, fifo=64, faults=errors(0.05, Faults(jitter=0.001)))

@@ -12,7 +12,7 @@ from bridges.serial.events import Received
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
 from firmware_sim.faults import Faults, Incident, What, errors
-from firmware_sim.uart import LaneSettings, VirtualUart
+from firmware_sim.uart import HOST, LaneSettings, VirtualUart
 from firmware_sim.worlds import Heard, Line, RealWorld, VirtualWorld
 
 DAY = 86_400.0
@@ -194,6 +194,20 @@ def test_the_host_gets_the_first_part_of_a_frame_and_then_the_end() -> None:
     world.run(5.0)
     assert host.got[-1] == b""
     assert b"".join(host.got) == b"a whole"
+
+
+def test_a_device_that_is_switched_on_late_does_not_hear_what_came_before() -> None:
+    world = VirtualWorld()
+    host, device = Notebook(b"is somebody there?"), Notebook()
+    line = Line(VirtualUart(LaneSettings(), LaneSettings(), Random(1)), host, device)
+    line.power_off(0.0)
+    world.add(line)
+    world.run(5.0)
+    line.power_on(5.0)
+    line.uart.write(HOST, b"now", 5.0)
+    world.wake(line)
+    world.run(5.0)
+    assert b"".join(device.got) == b"now"
 
 
 def test_a_thousand_idle_lines_cost_a_day_little() -> None:

@@ -88,6 +88,7 @@ class FakeSide:
     """A BrokerSide with a scripted broker."""
 
     name = "here"
+    client_id = ""
     prefix = "here/"
 
     def __init__(self) -> None:

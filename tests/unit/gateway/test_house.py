@@ -38,6 +38,17 @@ def test_a_device_that_was_plugged_in_elsewhere_goes_on_there_without_its_will()
     assert ports.two.session.opening.identity.client_id == "dev"
 
 
+def test_a_device_is_none_of_the_gateways_own_clients() -> None:
+    world = World()
+    house = House({"serial-barn"})
+    world.gateway._admission = OnePlace(house, "one", world.admission)
+    house.add(Room("one", world.gateway, lambda: True))
+    claim = Connect(Flags(), 60, "serial-barn")
+    assert world.say(claim) == [Connack(ReturnCode.NOT_SUPPORTED)]
+    assert world.counts["claims a client id of the gateway"] == 1
+    assert world.broker.sessions == []
+
+
 def test_a_device_may_connect_again_where_it_is() -> None:
     ports = TwoPorts()
     ports.one.say(Pingreq())

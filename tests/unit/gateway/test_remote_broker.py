@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from bridges.gateway.remote_broker import Place, RemoteBroker, parse_broker
+from bridges.gateway.remote_broker import MOST_EARLY, Place, RemoteBroker, parse_broker
 from bridges.mqttsn.ports import Identity, Opening
 
 
@@ -64,3 +64,36 @@ def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_connection_that_lasts(
     assert side.failed(None, "gone") < 1  # type: ignore[arg-type]
     side.close()
     loop.close()
+
+
+async def test_a_broker_that_comes_back_is_told_everything_again() -> None:
+    loop = asyncio.get_running_loop()
+    side = RemoteBroker(Place("127.0.0.1", 9, False), None, 60, loop, Random(1))
+    calls: list[str] = []
+    side.on_forgotten = lambda: calls.append("forgotten")
+    side._speaker.on_opened(False)
+    assert calls == ["forgotten"]
+    side.close()
+
+
+async def test_a_stream_that_says_too_much_before_the_broker_is_there_is_broken() -> None:
+    loop = asyncio.get_running_loop()
+    side = RemoteBroker(Place("127.0.0.1", 9, False), None, 60, loop, Random(1))
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    stream = side.stream("barn", heard.put_nowait)
+    while heard.empty():
+        stream.send(bytes(4096))
+        assert len(stream._out) * 4096 <= MOST_EARLY
+        await asyncio.sleep(0)
+    assert heard.get_nowait() == b""
+    side.close()
+
+
+async def test_a_host_that_cannot_be_a_name_is_tried_again_as_any_other() -> None:
+    loop = asyncio.get_running_loop()
+    side = RemoteBroker(Place("a..b", 1883, False), None, 60, loop, Random(1))
+    heard = Heard()
+    side.sessions("").open(Opening(Identity("dev")), heard)  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        await heard.refused.wait()
+    side.close()

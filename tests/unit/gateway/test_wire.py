@@ -23,6 +23,7 @@ from bridges.mqttsn.packets import (
 )
 from bridges.mqttsn.policy import Policy
 from bridges.mqttsn.ports import Address, Message, Note, Stage
+from bridges.serial.carrier import PortInfo
 from bridges.serial.detection import LISTEN
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, State
@@ -190,6 +191,31 @@ def test_a_device_whose_answers_wait_is_held_and_goes_on_later(tmp_path: Path) -
     assert not world.carrier.is_held
 
 
+def test_a_device_that_was_held_is_heard_when_it_is_plugged_in_again(tmp_path: Path) -> None:
+    world = WireWorld(tmp_path, "auto", path="/dev/ttyUSB0")
+    world.say(CONNECT)
+    assert world.wire.mode == "mqtt-sn"
+    for _ in range(HOLD_FROM + 200):
+        world.wire.gateway.receive(encode(Pingreq("nobody")), world.loop.now, "bench")
+    world.wire.on_events((), world.loop.now)
+    assert world.carrier.is_held
+    world.wire.on_unplugged("gone")
+    assert not world.carrier.is_held
+
+
+def test_a_command_that_came_while_the_port_was_closed_goes_out_when_it_is_open(
+    tmp_path: Path,
+) -> None:
+    world = WireWorld(tmp_path, "text", commands="do")
+    session = world.side.broker.sessions[-1]
+    session.receiver.on_opened(False)
+    world.wire.on_unplugged("gone")
+    session.receiver.on_publish(Message("do", b"1", 1, msg_id=1))
+    assert world.hear() == b""
+    world.wire.on_plugged(PortInfo("/dev/pts/0", "key", 115_200))
+    assert world.hear() == b"1\n"
+
+
 def test_plain_mqtt_is_a_stream_and_another_connect_is_another_stream(tmp_path: Path) -> None:
     world = WireWorld(tmp_path, "mqtt")
     connect = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"
@@ -298,3 +324,17 @@ def test_what_is_out_of_turn_is_counted_and_harms_nothing(tmp_path: Path) -> Non
     (answer,) = world.send(Channel.MQTT_SN, encode(Register(0, 3, "a/b")))
     assert isinstance(decode(answer), Regack)
     assert world.send(Channel.MQTT_SN, encode(Subscribe(Flags(), 4, "#"))) == []
+
+
+@pytest.mark.parametrize("mode", ["mqtt-sn", "slip"])
+def test_what_was_for_the_device_before_is_not_told_to_the_next(tmp_path: Path, mode: str) -> None:
+    world = WireWorld(tmp_path, mode)
+    wire, now = world.wire, world.loop.now
+    wire.on_events(wire.machine.receive(b"", now), now)
+    wire.on_unplugged("pulled")
+    wire.gateway.receive(encode(Connect(Flags(will=True), 60, "before")), now, "bench")
+    assert wire.gateway.answers == 1
+    wire.machine.plugged(now)
+    wire.on_plugged(PortInfo("/dev/pts/1", "key", 115_200))
+    assert world.hear() == b""
+    assert wire.gateway.answers == 0

@@ -233,6 +233,21 @@ def test_an_id_is_told_when_it_is_kept() -> None:
     assert world.hear() == [Register(2, 1, "a/c")]
 
 
+def test_an_id_that_is_kept_late_is_not_told_to_a_device_that_has_started_anew() -> None:
+    kept = []
+
+    class SlowNotebook(MemoryNotebook):
+        def add_topic(self, client_id: str, topic_id: int, topic: str, done: object) -> None:
+            kept.append(done)
+
+    world = World(notebook=SlowNotebook())
+    world.join()
+    assert world.say(Register(0, 1, "a/b")) == []
+    world.join()
+    kept.pop()()
+    assert world.hear() == []
+
+
 def test_a_subscription_to_a_name_brings_its_id() -> None:
     world = World()
     session = world.join()

@@ -257,6 +257,23 @@ def test_the_notebook_forgets_those_longest_away() -> None:
     assert [note.client_id for note in notebook.notes()] == ["dev2", "dev3", "here"]
 
 
+def test_alarms_of_devices_that_have_gone_are_let_go_although_one_is_always_due_before_them() -> (
+    None
+):
+    world = World()
+    world.join("here", "here", keep_alive=60)
+    for _ in range(10):
+        for n in range(50):
+            world.join(f"dev{n}", f"{n}", keep_alive=65_535)
+        world.pass_time(31)
+        assert world.say(Pingreq(), peer="here") == [Pingresp()]
+        for n in range(50):
+            world.say(Disconnect(), peer=f"{n}")
+    assert len(world.gateway._alarms) < 200
+    world.pass_time(95)
+    assert world.device("here") is None
+
+
 def bring_to(world: World, state: State) -> None:
     """A device "dev" at "1" in that state."""
     flags = Flags(will=state in (State.AWAITING_WILLTOPIC, State.AWAITING_WILLMSG))

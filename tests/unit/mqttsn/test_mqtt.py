@@ -360,3 +360,16 @@ def test_each_message_says_when_it_was_sent_and_says_the_same_when_it_is_repeate
     assert stamped == [(b"x", {Property.USER_PROPERTY: [("sent-at", "1.000")]}), (b"y", said)]
     again = [each for each in wire.reopen() if isinstance(each, Publish)]
     assert [(each.payload, each.properties, each.dup) for each in again] == [(b"y", said, True)]
+
+
+def test_a_device_that_asks_again_and_again_while_the_broker_is_away_makes_nothing_grow() -> None:
+    wire = opened()
+    wire.session.lost()
+    for number in range(1000):
+        wire.session.fence(lambda number=number: wire.heard.calls.append((number,)))  # type: ignore[misc]
+    wire.session.connected()
+    wire.sent()
+    pings = wire.answer(Connack(True, 0, {}))
+    assert 0 < len(pings) < 100
+    wire.answer(*[Pingresp() for _ in pings])
+    assert wire.heard.take() == [(number,) for number in range(len(pings))]
