@@ -464,5 +464,5 @@ def reason_of(failure: BaseException) -> str:
     if isinstance(failure, ssl.SSLError):
         return f"TLS: {failure.reason or failure}"
     if isinstance(failure, OSError):
-        return failure.strerror or type(failure).__name__
+        return failure.strerror or str(failure) or type(failure).__name__
     return f"{type(failure).__name__}: {failure}"
