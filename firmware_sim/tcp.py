@@ -117,6 +117,7 @@ class TcpClient:
         self._wanted = False
         self._connecting = False
         self._up = False
+        self._kept = 0  # seconds, of the session after the goodbye
         self._refusal = ""
         self._failures = 0
         self._retry: asyncio.TimerHandle | None = None
@@ -286,16 +287,20 @@ class TcpClient:
             return
         if failure is not None:
             self._lost(reason_of(failure))
-        elif not self._wanted:
-            self._goodbye(0)
-        else:
-            self._watch()
+            return
+        self._watch()
+        if not self._wanted:
+            self._goodbye(self._kept)
 
     def _lost(self, why: str) -> None:
-        """Tell it, and try again later: soon at first, then less often, each at its own time."""
+        """Tell it, and try again later: soon at first, then less often, each at its own time.
+        Who has said goodbye, or sleeps, is told nothing.
+        """
         self._up = False
+        if not self._wanted:
+            return
         self._tell(Down(why))
-        if self._wanted and self._retry is None and self._plugged:
+        if self._retry is None and self._plugged:
             pause = min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
             self._failures = min(self._failures + 1, 10)
             self._retry = self._board.loop.call_later(
@@ -309,9 +314,10 @@ class TcpClient:
 
     def _goodbye(self, session: int) -> None:
         self._wanted = self._up = False
+        self._kept = session
         self._stop_retrying()
         if self._connecting:
-            return
+            return  # `_opened` goes on
         properties = None
         if self._settings.version == "5" and session == 0 and self._settings.durable:
             properties = _properties(PacketTypes.DISCONNECT)
@@ -376,6 +382,8 @@ class TcpClient:
         if reason.is_failure:
             self._refusal = f"refused: {reason}"
             return
+        if not self._wanted:
+            return  # it has said goodbye meanwhile
         self._up = True
         self._failures = 0
         if not flags.session_present:
