@@ -133,6 +133,11 @@ class LocalPipe:
         assert self._stream is not None
         self._stream.hold(held)
 
+    def has_more(self) -> bool:
+        """See Pipe: nobody knows it better than the broker's session."""
+        session = self._hub.engine.sessions.get(self._session.opening.identity.client_id)
+        return session is not None and session.owes
+
     def close(self) -> None:
         """See Pipe."""
         self._is_closed = True

@@ -31,6 +31,7 @@ PING_EVERY: Final = 20.0  # seconds; one timer for all
 SILENCE: Final = 50.0  # seconds without a byte, then the connection is dead
 CONNECT_TIMEOUT: Final = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next attempt
+READING: Final = 1.0  # seconds in which a broker may still read what has waited for a client
 LASTING: Final = 5.0  # seconds after which a connection counts as one that works
 MOST_UNSENT: Final = 4 << 20  # bytes that one connection may have waiting
 MOST_EARLY: Final = 64 << 10  # ... before it is there
@@ -191,7 +192,7 @@ class RemotePipe(asyncio.Protocol):
         self._is_closed = False
         self._is_held = False
         self._early = 0  # bytes
-        self._opened_at = self._heard_at = 0.0
+        self._opened_at = self._answered_at = self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = side.loop.create_task(self._connect())
 
@@ -216,6 +217,10 @@ class RemotePipe(asyncio.Protocol):
         self._is_held = held
         if self._transport is not None and not self._transport.is_closing():
             (self._transport.pause_reading if held else self._transport.resume_reading)()
+
+    def has_more(self) -> bool:
+        """See Pipe. No broker says it; one that has just accepted the client may be reading."""
+        return self._side.loop.time() - self._answered_at < READING
 
     def close(self) -> None:
         """See Pipe."""
@@ -256,6 +261,7 @@ class RemotePipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The broker says something."""
         self._heard_at = self._side.loop.time()
+        self._answered_at = self._answered_at or self._heard_at
         if not self._is_closed:
             self._ends.receive(data)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bridges.mqttsn.answers import is_topic, return_code
 from bridges.mqttsn.codes import Flags, ReturnCode, TopicIdType
+from bridges.mqttsn.fence import Fence
 from bridges.mqttsn.inbound import Inbound
 from bridges.mqttsn.joining import Joining
 from bridges.mqttsn.outbound import Outbound
@@ -116,7 +117,7 @@ class Device:
         self._is_resuming = False
         self._knows_topics = False  # it has not started anew
         self._next_at = 0.0  # within the budget, the next message may go
-        self._fence = Fence()
+        self._fence = Fence(host.policy)
         self._session: Session | None = None
         self._session_will: Will | None = None
         self._topics = Topics(host.policy, host.notebook.topics(client_id))
@@ -181,7 +182,7 @@ class Device:
     def next_deadline(self) -> float | None:
         """When to tick."""
         if self.state in _CONNECTED:
-            times = (self._outbound.next_deadline(), self._fence_deadline(), self._budget_at())
+            times = (self._outbound.next_deadline(), self._fence.next_deadline(), self._budget_at())
             silence = self.last_seen + self._patience()
             return min(
                 (when for when in times if when is not None and when < silence), default=silence
@@ -206,8 +207,7 @@ class Device:
         elif self._next_at and now >= self._next_at:
             self._next_at = 0.0
             self._changed()
-        elif self._is_kept_waiting(now):
-            self._fence.is_passed = True
+        elif self._fence.tick(now):
             self._changed()
 
     def lose(self, why: str) -> None:
@@ -255,6 +255,7 @@ class Device:
             self._host.count("not resumed: the broker has no session")
             self.on_closed()
         self._is_resuming = False
+        self._changed()  # one that is awake waits for it
 
     def on_refused(self, reason: int) -> None:
         """See Receiver."""
@@ -277,11 +278,13 @@ class Device:
         """See Receiver."""
         is_shut = self.state not in _LISTENING or not self._host.is_writable
         self._outbound.add(message, coalesce=is_shut)
+        self._fence.lower()
         self._changed()
 
     def on_pubrel(self, msg_id: int) -> None:
         """See Receiver."""
         self._outbound.release(msg_id)
+        self._fence.lower()
         self._changed()
 
     def on_puback(self, msg_id: int, reason: int) -> None:
@@ -356,7 +359,7 @@ class Device:
         self._outbound.begin(session, self._topics)
         self._inbound.begin(session)
         self._requests.begin(session, self._topics)
-        self._fence = Fence()
+        self._fence.lower()
 
     def _activate(self) -> None:
         if not self._knows_topics:
@@ -366,6 +369,7 @@ class Device:
         self._is_noted = True
         self._knows_topics = False
         self._outbound.restart()
+        self._fence.lower()
         self.sleep = 0
         self.state = State.ACTIVE
         self._send(Connack(ReturnCode.ACCEPTED))
@@ -433,22 +437,13 @@ class Device:
 
     def _after_all(self, now: float) -> Packet | None:
         """Nothing is here; when the broker has nothing more either, PINGRESP says so."""
-        if self._fence.is_passed:
+        fence, session = self._fence, self._session
+        if fence.is_passed:
             return self._sleep_on()
-        if not self._fence.is_raised and self._session is not None:
-            self._session.fence(self._fence.raised(now, self._changed))
+        fence.begin(now)
+        if self._is_accepted and session is not None and fence.may_ask:
+            session.fence(fence.ask(now, self._changed))
         return None
-
-    def _fence_deadline(self) -> float | None:
-        fence = self._fence
-        if self.state is not State.AWAKE or not fence.is_raised or fence.is_passed:
-            return None
-        return fence.since + self._host.policy.fence_timeout
-
-    def _is_kept_waiting(self, now: float) -> bool:
-        """A broker that says nothing must not keep a device awake."""
-        deadline = self._fence_deadline()
-        return deadline is not None and now >= deadline
 
     def _sleep_on(self) -> Packet:
         self._fall_asleep()
@@ -456,6 +451,7 @@ class Device:
 
     def _fall_asleep(self) -> None:
         self._outbound.restart()
+        self._fence.lower()
         self.state = State.ASLEEP
 
     # -- messages ---------------------------------------------------------------------------------
@@ -581,36 +577,6 @@ class Device:
                 self._joining.will,
             )
         )
-
-
-class Fence:
-    """Whether all that the broker had for a device has come (see Session.fence)."""
-
-    __slots__ = ("_number", "is_passed", "is_raised", "since")
-
-    def __init__(self) -> None:
-        self._number = 0
-        self.is_raised = False
-        self.is_passed = False
-        self.since = 0.0
-
-    def lower(self) -> None:
-        """Something has come: ask anew."""
-        self._number += 1
-        self.is_raised = self.is_passed = False
-
-    def raised(self, now: float, changed: Callable[[], None]) -> Callable[[], None]:
-        """What the session is to call."""
-        self.is_raised = True
-        self.since = now
-        number = self._number
-
-        def passed() -> None:
-            if number == self._number:
-                self.is_passed = True
-                changed()
-
-        return passed
 
 
 # In the order of the standard.

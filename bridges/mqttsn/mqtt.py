@@ -71,6 +71,11 @@ class Pipe(Protocol):
     def hold(self, held: bool) -> None:
         """Read nothing for a while, or go on."""
 
+    def has_more(self) -> bool:
+        """Whether the broker is known, or likely, to have messages for the client that are on no
+        way yet. It is asked behind a PINGRESP, which need not wait for them.
+        """
+
     def close(self) -> None:
         """Send what is left, then close; nothing is called any more."""
 
@@ -221,10 +226,10 @@ class MqttSession:
         self._pipe.close()
         self._redial()
 
-    def fence(self, done: Callable[[], None]) -> None:
+    def fence(self, done: Callable[[bool], None]) -> None:
         """See Session. One too many is never done: whoever waits for it has a timer."""
         if len(self._fences) < _MOST_FENCES:
-            self._after_all(done)
+            self._call_after(partial(self._fenced, done))
 
     def hold(self, held: bool) -> None:
         """See Session."""
@@ -298,7 +303,7 @@ class MqttSession:
     def ping(self) -> None:
         """Show the broker that the client is there."""
         if self._is_open:
-            self.fence(_nothing)
+            self._call_after(_nothing)
 
     # -- the broker's packets ---------------------------------------------------------------------
 
@@ -397,6 +402,14 @@ class MqttSession:
         self._requests[answer, msg_id] = packet
         self._send(packet)
 
+    def _call_after(self, done: Callable[[], None]) -> None:
+        """Call `done` after all that the broker has sent by now."""
+        self._fences.append(done)
+        self._send(Pingreq())
+
+    def _fenced(self, done: Callable[[bool], None]) -> None:
+        done(self._pipe is not None and self._pipe.has_more())
+
     def _publish_waiting(self) -> None:
         """As many as the broker's receive maximum allows."""
         while self._is_open and self._waiting:
@@ -404,14 +417,10 @@ class MqttSession:
                 return
             packet = self._waiting.popleft()
             if packet.qos > self._maximum_qos:  # [MQTT-3.2.2-11]
-                self._after_all(partial(self._too_assured, packet.packet_id))
+                self._call_after(partial(self._too_assured, packet.packet_id))
                 continue
             self._unacknowledged[packet.packet_id] = packet
             self._put(packet)
-
-    def _after_all(self, done: Callable[[], None]) -> None:
-        self._fences.append(done)
-        self._send(Pingreq())
 
     def _too_assured(self, msg_id: int) -> None:
         """The broker would end the connection over this message: it is refused in its place."""

@@ -38,7 +38,8 @@ class Policy:
     t_retry: float = 10.0
     n_retry: int = 4
     open_timeout: float = 30.0  # for the broker's answer to a CONNECT
-    fence_timeout: float = 2.0  # for the broker's word that it has nothing more for one awake
+    fence_timeout: float = 2.0  # for the broker's word whether it has more for one awake
+    collect_timeout: float = 8.0  # for what it has; less than a device's patience with a PINGREQ
     longest_silence: int = 86_400  # of a device whose keep-alive is 0
     max_devices: int = 1000
     may_move: Callable[[Address, Address], bool] = never  # a client id that is in use

@@ -148,8 +148,10 @@ class Session(Protocol):
     def change_will(self, will: Will | None) -> None:
         """Another will, or none. (MQTT has no such packet: connect anew and keep the session.)"""
 
-    def fence(self, done: Callable[[], None]) -> None:
-        """Call `done` after all that the broker has sent by now. (A PINGREQ does it.)"""
+    def fence(self, done: Callable[[bool], None]) -> None:
+        """Call `done` after all that the broker has sent by now. (A PINGREQ does it.) True says
+        that the broker is known to have more for the device: no PINGRESP waits for a store.
+        """
 
     def hold(self, held: bool) -> None:
         """Read nothing more from the broker for a while, or go on."""

@@ -345,6 +345,13 @@ class Session:
         return count if self.record is None else count + self.record.behind
 
     @property
+    def owes(self) -> bool:
+        """Whether a message for the client waits, here or in the store, or is not answered. What
+        lies in a queue waits for nobody in particular.
+        """
+        return self.queueing or self.in_flight > 0
+
+    @property
     def bounds(self) -> Bounds:
         """How much it may hold."""
         return self._bounds

@@ -170,6 +170,7 @@ def test_messages_and_topics_of_a_sleeping_device_survive_the_end_of_the_process
         device.client.subscribe("to/sleeper", qos=1)
         device.client.sleep(3600)
         device.run()
+        connects = device.client.connects
         with Peer.of(broker, 4) as peer:
             peer.connect("other")
             for number in range(3):
@@ -183,7 +184,7 @@ def test_messages_and_topics_of_a_sleeping_device_survive_the_end_of_the_process
         assert device.client.received == [
             Got("to/sleeper", b"%d" % number, 1) for number in range(3)
         ]
-        assert device.client.connects == 1
+        assert device.client.connects == connects
 
 
 def test_a_device_that_is_not_accepted_waits_and_is_let_in_by_a_command(
@@ -287,13 +288,14 @@ def test_nothing_is_lost_when_a_framed_device_is_unplugged_and_plugged_in_again(
         device.client.connect()
         device.client.publish("a/b", b"before", qos=1)
         device.run()
+        connects = device.client.connects  # more than one, if the start took its time
         pty.unplug()
         wait_for_log(broker, "closed, ")
         device.client.publish("a/b", b"after", qos=1)
         pty.plug()
         device.plugged()
         device.run()
-        assert device.client.connects == 1
+        assert device.client.connects == connects
         assert [peer.take_message() for _ in range(2)] == [("a/b", b"before"), ("a/b", b"after")]
 
 
@@ -305,12 +307,13 @@ def test_a_device_on_a_wire_does_not_notice_the_end_of_the_process(
     device.client.connect()
     device.client.subscribe("a/#", qos=1)
     device.run()
+    connects = device.client.connects  # more than one, if the start took its time
     broker.kill()
     broker.start()
     device.client.publish("a/b", b"still here", qos=1)
     device.run(lambda: bool(device.client.received))
     assert device.client.received[0] == Got("a/b", b"still here", 1)
-    assert device.client.connects == 1
+    assert device.client.connects == connects
 
 
 @pytest.mark.parametrize("qos", [1, 2])

@@ -159,9 +159,9 @@ class SmallSession:
         """See Session."""
         self._will = will
 
-    def fence(self, done: Callable[[], None]) -> None:
+    def fence(self, done: Callable[[bool], None]) -> None:
         """See Session."""
-        self._later(done)
+        self._later(lambda: done(False))
 
     def hold(self, held: bool) -> None:
         """See Session."""

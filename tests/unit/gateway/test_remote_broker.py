@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from bridges.gateway import remote_broker
 from bridges.gateway.remote_broker import MOST_EARLY, Place, RemoteBroker, parse_broker
 from bridges.mqttsn.ports import Identity, Opening
 
@@ -52,6 +53,35 @@ async def test_a_broker_that_is_not_there_refuses_the_first_session() -> None:
     async with asyncio.timeout(10):
         await heard.refused.wait()
     side.close()
+
+
+async def test_a_broker_that_has_just_answered_may_still_read_what_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, left = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    side = RemoteBroker(Place("127.0.0.1", port, False), None, 60, loop, Random(1))
+    pipe = side.stream("", lambda _: answered.set())
+    async with asyncio.timeout(10):
+        await answered.wait()
+    monkeypatch.setattr(remote_broker, "READING", 60.0)
+    assert pipe.has_more()
+    monkeypatch.setattr(remote_broker, "READING", 0.0)
+    assert not pipe.has_more()
+    side.close()
+    await left.wait()
+    server.close()
+    await server.wait_closed()
 
 
 def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_connection_that_lasts() -> None:

@@ -18,6 +18,7 @@ from bridges.mqttsn.policy import Policy
 from broker.connection.ports import Origin
 from tests.support.broker import MemoryBroker
 from tests.support.mqttsn_client import SnClient
+from tests.support.store import MemoryStore
 
 DELAY = 0.05  # seconds of a datagram
 
@@ -44,6 +45,10 @@ class EnginePipe:
 
     def hold(self, held: bool) -> None:
         self._broker_end.hold(held)
+
+    def has_more(self) -> bool:
+        session = self._world.broker.engine.sessions.get(self._session.opening.identity.client_id)
+        return session is not None and session.owes
 
     def close(self) -> None:
         self._is_wanted = False
@@ -119,13 +124,18 @@ class EngineWorld:
     """All of it. `loss` and `doubling` are chances of a datagram, either way."""
 
     def __init__(
-        self, seed: int = 1, loss: float = 0.0, doubling: float = 0.0, **policy: Any
+        self,
+        seed: int = 1,
+        loss: float = 0.0,
+        doubling: float = 0.0,
+        store: MemoryStore | None = None,
+        **policy: Any,
     ) -> None:
         self.now = 1000.0
         self.rng = Random(seed)
         self.loss = loss
         self.doubling = doubling
-        self.broker = MemoryBroker(now=self.now, retained_window=100)
+        self.broker = MemoryBroker(now=self.now, retained_window=100, store=store)
         self.notebook = MemoryNotebook()
         self.policy = Policy(**{"t_adv": 0, **policy})
         self.devices: dict[str, SnClient] = {}
@@ -148,6 +158,16 @@ class EngineWorld:
         self.settle()
         self.start_gateway()
         self.settle()
+
+    def restart_all(self) -> None:
+        """The broker's process dies, with the gateway in it, and another one starts."""
+        for pipe in self.pipes:
+            pipe.is_closed = True
+        self.pipes.clear()
+        self._turns.clear()
+        self._flying.clear()
+        self.broker = self.broker.crash()
+        self.start_gateway()
 
     def add(self, device: SnClient) -> SnClient:
         self.devices[device.client_id] = device

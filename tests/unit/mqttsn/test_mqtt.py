@@ -43,6 +43,7 @@ class ScriptedPipe:
         self.sent = b""
         self.is_held = False
         self.is_closed = False
+        self.owes = False
 
     def send(self, data: bytes) -> None:
         assert not self.is_closed
@@ -50,6 +51,9 @@ class ScriptedPipe:
 
     def hold(self, held: bool) -> None:
         self.is_held = held
+
+    def has_more(self) -> bool:
+        return self.owes
 
     def close(self) -> None:
         assert not self.is_closed
@@ -217,7 +221,7 @@ def test_after_a_broken_pipe_what_has_no_answer_is_repeated_in_order() -> None:
     wire.answer(Puback(1), Pubrec(2))
     session.pubrel(2)
     session.subscribe(4, "b", 0)
-    session.fence(lambda: wire.heard.calls.append(("fence",)))
+    session.fence(lambda has_more: wire.heard.calls.append(("fence", has_more)))
     wire.heard.take()
     assert wire.reopen() == [
         Publish("a", b"3", 1, dup=True, packet_id=3),
@@ -226,7 +230,15 @@ def test_after_a_broken_pipe_what_has_no_answer_is_repeated_in_order() -> None:
         Pingreq(),
     ]
     wire.answer(Pingresp())
-    assert wire.heard.take() == [("fence",)]
+    assert wire.heard.take() == [("fence", False)]
+
+
+def test_a_fence_tells_whether_the_broker_is_known_to_have_more() -> None:
+    wire = opened()
+    wire.session.fence(lambda has_more: wire.heard.calls.append(("fence", has_more)))
+    wire.pipe.owes = True
+    wire.answer(Pingresp())
+    assert wire.heard.take() == [("fence", True)]
 
 
 def test_without_a_connection_answers_are_dropped_and_messages_wait() -> None:

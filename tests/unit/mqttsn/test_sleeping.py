@@ -1,5 +1,7 @@
 """Sleeping devices (section 6.14), and what a restart of the gateway leaves of them."""
 
+from collections.abc import Callable
+
 import pytest
 
 from bridges.mqttsn.admission import Rules
@@ -32,9 +34,14 @@ def asleep(duration: int = 600, clean: bool = False, **policy: object) -> World:
 
 def pass_fence(session: ScriptedSession) -> None:
     """The broker has nothing more."""
+    asked(session)(False)
+
+
+def asked(session: ScriptedSession) -> Callable[[bool], None]:
+    """The broker is asked whether it has more: how to answer."""
     [(word, done)] = session.take()
     assert word == "fence"
-    done()
+    return done
 
 
 def test_nothing_is_sent_to_one_that_sleeps() -> None:
@@ -62,7 +69,7 @@ def test_pingresp_waits_for_what_the_broker_still_has() -> None:
     [(_, first)] = session.take()
     session.receiver.on_publish(Message("ab", b"x"))
     assert len(world.hear()) == 1
-    first()  # of before the message: it says nothing any more
+    first(False)  # of before the message: it says nothing any more
     assert world.hear() == []
     pass_fence(session)
     assert world.hear() == [Pingresp()]
@@ -85,6 +92,55 @@ def test_a_broker_that_says_nothing_keeps_nobody_awake() -> None:
     assert world.hear() == [Pingresp()]
     assert world.device().state is State.ASLEEP
     assert world.gateway.next_deadline() == 1000.0 + 660
+
+
+def test_a_broker_that_has_more_is_asked_again_until_it_has_not() -> None:
+    world = asleep()
+    session = world.session
+    world.say(Pingreq("dev"))
+    for _ in range(20):
+        asked(session)(True)
+        assert world.hear() == []
+        world.pass_time(0.1)
+        assert world.hear() == []
+    session.receiver.on_publish(Message("ab", b"x", 1, msg_id=1))
+    asked(session)(False)  # of before the message
+    [publish] = world.hear()
+    assert isinstance(publish, Publish)
+    assert world.say(Puback(0x6162, 1, 0)) == []
+    assert session.take()[0] == ("puback", 1)
+
+
+def test_what_the_broker_has_and_does_not_send_keeps_nobody_awake() -> None:
+    world = asleep(collect_timeout=8.0)
+    world.say(Pingreq("dev"))
+    world.pass_time(1.0)
+    while world.hear() == []:
+        assert world.now <= 1008.2
+        asked(world.session)(True)
+        world.pass_time(0.1)
+    assert world.device().state is State.ASLEEP
+    assert world.now > 1007.9
+
+
+def test_a_broker_that_could_not_be_heard_for_a_while_has_not_been_silent() -> None:
+    world = asleep(fence_timeout=2.0)
+    world.say(Pingreq("dev"))
+    world.now += 30  # the process did not run
+    world.gateway.tick(world.now)
+    assert world.hear() == []
+    pass_fence(world.session)
+    assert world.hear() == [Pingresp()]
+
+
+def test_a_connect_ends_the_wait_for_what_the_broker_has() -> None:
+    world = asleep()
+    world.say(Pingreq("dev"))
+    asked(world.session)(True)
+    assert world.say(Connect(Flags(), 60, "dev")) == [Connack(0)]
+    world.pass_time(10)
+    assert world.hear() == world.session.take() == []
+    assert world.gateway.next_deadline() == 1000.0 + 90
 
 
 def test_a_pingreq_repeated_gets_its_pingresp_again() -> None:
@@ -220,6 +276,29 @@ def test_a_sleeping_device_does_not_notice_a_restart() -> None:
     assert after.session.closed is None
     after.pass_time(2)
     assert after.session.closed is True
+
+
+def test_after_a_restart_pingresp_waits_for_the_session_and_what_comes_of_it() -> None:
+    world = asleep(600)
+    after = restarted(world)
+    session = after.session
+    assert after.say(Pingreq("dev")) == []
+    after.pass_time(5.0)
+    assert after.hear() == []
+    assert session.take() == []
+    session.receiver.on_opened(True)
+    assert after.hear() == []
+    pass_fence(session)
+    assert after.hear() == [Pingresp()]
+
+
+def test_after_a_restart_a_session_that_does_not_open_keeps_nobody_awake() -> None:
+    world = asleep(600)
+    after = restarted(world)
+    after.say(Pingreq("dev"))
+    after.pass_time(8.0)
+    assert after.hear() == [Pingresp()]
+    assert after.device().state is State.ASLEEP
 
 
 def test_an_active_device_and_its_ids_survive_a_restart() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from broker.packets.types import Publish
 from tests.support.mqttsn_client import SnClient
-from tests.unit.mqttsn.engine_world import EngineWorld
+from tests.support.store import MemoryStore
+from tests.unit.mqttsn.engine_world import DELAY, EngineWorld
 
 HOUR = 3600
 
@@ -127,6 +128,56 @@ def test_a_backlog_waits_in_the_broker_and_one_wake_fetches_all_of_it() -> None:
     device.wake()
     world.run_until(lambda: device.is_idle)
     assert [got.payload for got in device.received] == [b"%d" % n for n in range(300)]
+
+
+def slept(world: EngineWorld, qos: int, messages: int) -> SnClient:
+    """A device that sleeps; so many messages wait for it."""
+    device = connected(world, "dev", clean=False)
+    device.subscribe("cmd", qos=2)
+    world.run_until(lambda: device.is_idle)
+    device.sleep(HOUR)
+    world.run(1)
+    client = world.broker.connect("client")
+    for n in range(messages):
+        client.publish("cmd", b"%d" % n, qos=qos)
+        world.run(0.1)
+    return device
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_after_a_restart_pingresp_waits_for_what_the_broker_reads_from_its_store(qos: int) -> None:
+    world = EngineWorld(store=MemoryStore(instant=True))
+    device = slept(world, qos, messages=6)
+    world.restart_all()
+    store = world.broker.store
+    store.instant = False
+    device.wake()
+    world.run(3)
+    assert (device.pings, device.received) == (0, [])  # what was in flight is still to be read
+    while world.broker.engine.sessions.get("dev").carrier is None:
+        assert store.commit_next()
+    world.run(3)
+    assert device.pings == 0  # and now, what waits
+    assert len(device.received) < 6
+    store.instant = True
+    world.run(3)
+    assert device.pings == 1
+    assert [got.payload for got in device.received] == [b"%d" % n for n in range(6)]
+    assert device.connects == 1
+
+
+def test_pingresp_waits_for_qos_2_that_the_broker_must_store_before_it_sends_it() -> None:
+    world = EngineWorld(store=MemoryStore(instant=True), receive_maximum=1)
+    device = slept(world, 2, messages=3)
+    device.wake()
+    world.run(4.5 * DELAY)  # PINGREQ, PUBLISH, PUBREC, PUBREL; the PUBCOMP is on its way
+    world.broker.store.instant = False
+    world.run(3)
+    assert (device.pings, len(device.received)) == (0, 1)
+    world.broker.store.instant = True
+    world.run(3)
+    assert device.pings == 1
+    assert [got.payload for got in device.received] == [b"0", b"1", b"2"]
 
 
 def test_a_restart_of_the_gateway_is_not_noticed_by_devices() -> None:

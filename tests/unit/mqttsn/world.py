@@ -51,7 +51,7 @@ class ScriptedSession:
     def change_will(self, will: Will | None) -> None:
         self.asked.append(("will", will))
 
-    def fence(self, done: Callable[[], None]) -> None:
+    def fence(self, done: Callable[[bool], None]) -> None:
         self.asked.append(("fence", done))
 
     def hold(self, held: bool) -> None:
