@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import ssl
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from firmware_sim.scenario_checks import checked
 from firmware_sim.scenario_file import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from firmware_sim.fleet import Outcome
     from firmware_sim.report.figures import Figures
@@ -101,7 +102,9 @@ async def _show(show: Callable[[], None]) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """Find out now, and not at the end of a long run, whether the report can be written."""
+    """Find out now what would fail later, perhaps at the end of a long run. Raises FleetError."""
+    if options.cafile:
+        _check_authority(options.cafile)
     if options.report is not None:
         folder = options.report.parent if _is_page(options.report) else options.report
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,28 +112,51 @@ def _prepare(options: argparse.Namespace) -> None:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
 
 
+def _check_authority(path: str) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise FleetError(f"{path}: has no certificate in it: name a PEM file") from None
+    except OSError as error:
+        raise FleetError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _write(figures: Figures, outcome: Outcome, options: argparse.Namespace) -> None:
     told = json.dumps(as_json(figures), indent=1, ensure_ascii=False) + "\n"
     if options.json == "-":
         print(told, end="")
     elif options.json is not None:
-        Path(options.json).write_text(told, encoding="utf-8")
+        _save(Path(options.json), told)
     if options.report is None:
         return
     if _is_page(options.report):
-        options.report.write_text(page(figures), encoding="utf-8")
+        _save(options.report, page(figures))
         print(f"report: {options.report}")
         return
     _write_folder(figures, outcome, options.report, told)
 
 
 def _write_folder(figures: Figures, outcome: Outcome, folder: Path, told: str) -> None:
-    (folder / PAGE).write_text(page(figures), encoding="utf-8")
-    (folder / JSON).write_text(told, encoding="utf-8")
-    (folder / TEXT).write_text(text_report(figures), encoding="utf-8")
-    with (folder / LEDGER).open("wb") as file:
+    _save(folder / PAGE, page(figures))
+    _save(folder / JSON, told)
+    _save(folder / TEXT, text_report(figures))
+    with _named(folder / LEDGER), (folder / LEDGER).open("wb") as file:
         file.writelines(outcome.books.ledger.canonical())
     print(f"report: {folder / PAGE}, and beside it {JSON}, {TEXT}, {LEDGER}")
+
+
+def _save(path: Path, text: str) -> None:
+    with _named(path):
+        path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say which file has no room."""
+    try:
+        yield
+    except OSError as error:
+        raise FleetError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _is_page(path: Path) -> bool:
@@ -223,7 +249,7 @@ def _devices(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _complaining():  # type: ignore[no-untyped-def]
+def _complaining() -> Iterator[None]:
     """A bad value becomes a complaint about the command line."""
     try:
         yield

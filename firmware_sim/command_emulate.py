@@ -33,8 +33,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_emulate(options))
-    except (EmulatorError, ImageError, OSError) as error:
+    except (EmulatorError, ImageError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{options.port}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

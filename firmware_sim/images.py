@@ -25,6 +25,7 @@ _MACHINES: Final = {
     183: "ARM64",
     243: "RISC-V",
 }
+_AVR, _AVR_EEPROM, _ANYWHERE = 83, 0x81_0000, 1 << 32  # where avr-gcc puts the EEPROM
 _MCU: Final = Path(__file__).parent / "mcu"
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -129,11 +130,14 @@ def _parse(path: Path, data: bytes) -> tuple[int, list[_Segment]]:
 
 
 def _extent(segments: list[_Segment], part: Part, is_ram: bool) -> int:
-    """How far the image reaches into one of the memories."""
+    """How far the image reaches into one of the memories. What is behind them (an AVR's EEPROM and
+    fuses) is programmed on its own.
+    """
+    behind = _AVR_EEPROM if part.machine == _AVR else _ANYWHERE
     if is_ram:
-        ends = [
-            s.address + s.memory_size - part.ram_at for s in segments if s.address >= part.ram_at
-        ]
+        found = [s for s in segments if part.ram_at <= s.address < behind]
+        ends = [s.address + s.memory_size - part.ram_at for s in found]
     else:
-        ends = [s.load_address + s.file_size for s in segments if s.file_size]
+        found = [s for s in segments if s.load_address < behind]
+        ends = [s.load_address + s.file_size for s in found if s.file_size]
     return max(ends, default=0)

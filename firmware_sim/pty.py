@@ -9,6 +9,7 @@ with the port, as a device node does.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import termios
 import tty
@@ -169,7 +170,9 @@ class PtyEnd:
 
 
 def _point(path: Path, target: str) -> None:
-    """Let the name mean this pty, whatever it meant before."""
+    """Let the name mean this pty, whichever it meant before. Raises OSError: it is a real file."""
+    if path.exists() and not path.is_symlink():
+        raise FileExistsError(errno.EEXIST, "is there, and is no simulated port", str(path))
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 REACHED_WITHIN: Final = 10.0  # seconds, the broker at the start
 LOOK: Final = 0.1  # how often the end looks whether all has come
 QUIET: Final = 0.4  # without an arrival, then no more are on their way
+VERIFIED_AT_ONCE: Final = 200  # reads of a subscriber, which hears all devices
+LONGEST_DRAIN: Final = 30  # times `drain`, while things arrive
 FILES: Final = 2  # that a device on a wire has open; over TCP it is one
 SPARE_FILES: Final = 200
 INSTALL: Final = "devices over TCP need an MQTT library: pip install 'heliograph[sim]'"
@@ -215,7 +217,7 @@ class RealRun:
         verifier = Verifier(self.fleet, self._endpoint(url))
         verifier.client = tcp.TcpClient(
             verifier.endpoint,
-            tcp.TcpSettings(client_id, durable=True),
+            tcp.TcpSettings(client_id, durable=True, at_once=VERIFIED_AT_ONCE),
             self._board,
             chance(self._scenario, f"verify/{number}"),
             verifier.hear,
@@ -250,12 +252,14 @@ class RealRun:
 
     async def _drain(self) -> None:
         self.fleet.finish()
-        until = self._loop.time() + self._scenario.drain
+        drain, ledger = self._scenario.drain, self.fleet.books.ledger
+        began = latest = self._loop.time()
         arrived = -1  # what has no acknowledgement is waited for as long as something comes
-        while self._loop.time() < until and not self._is_hurried:
-            if self.fleet.is_settled() and arrived == self.fleet.books.ledger.arrived:
+        while latest + drain > self._loop.time() < began + drain * LONGEST_DRAIN:
+            if self._is_hurried or (self.fleet.is_settled() and arrived == ledger.arrived):
                 return
-            arrived = self.fleet.books.ledger.arrived
+            if arrived != ledger.arrived:
+                arrived, latest = ledger.arrived, self._loop.time()
             await asyncio.sleep(QUIET)
 
     async def _close(self) -> None:

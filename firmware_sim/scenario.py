@@ -121,7 +121,7 @@ class Scenario:
     duration: float = 60.0
     time: str = "real"
     starts_at: float = 8 * HOUR
-    drain: float = 20.0  # seconds for what is under way at the end
+    drain: float = 20.0  # seconds without an arrival, at the end
     ramp: float = 2.0  # seconds over which the devices are switched on
     broker: str = "mqtt://127.0.0.1:1883"
     ports: str = "ports"

@@ -10,6 +10,7 @@ connecting, which blocks in the library, is done by a few threads.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,13 +44,16 @@ DONE_BEFORE: Final = 0x92  # the PUBREL had come, and its PUBCOMP was lost: no f
 
 @dataclass(frozen=True, slots=True)
 class TcpSettings:
-    """How one client speaks. `acks` False: it never acknowledges what it gets."""
+    """How one client speaks. `acks` False: it never acknowledges what it gets. `at_once` are
+    reads in its turn: who hears a whole fleet is not to wait for each of its devices between two.
+    """
 
     client_id: str
     version: str = "5"
     keep_alive: int = 60
     durable: bool = False
     acks: bool = True
+    at_once: int = 1
 
 
 class Switchboard:
@@ -113,6 +117,7 @@ class TcpClient:
         self._wanted = False
         self._connecting = False
         self._up = False
+        self._kept = 0  # seconds, of the session after the goodbye
         self._refusal = ""
         self._failures = 0
         self._retry: asyncio.TimerHandle | None = None
@@ -282,16 +287,20 @@ class TcpClient:
             return
         if failure is not None:
             self._lost(reason_of(failure))
-        elif not self._wanted:
-            self._goodbye(0)
-        else:
-            self._watch()
+            return
+        self._watch()
+        if not self._wanted:
+            self._goodbye(self._kept)
 
     def _lost(self, why: str) -> None:
-        """Tell it, and try again later: soon at first, then less often, each at its own time."""
+        """Tell it, and try again later: soon at first, then less often, each at its own time.
+        Who has said goodbye, or sleeps, is told nothing.
+        """
         self._up = False
+        if not self._wanted:
+            return
         self._tell(Down(why))
-        if self._wanted and self._retry is None and self._plugged:
+        if self._retry is None and self._plugged:
             pause = min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
             self._failures = min(self._failures + 1, 10)
             self._retry = self._board.loop.call_later(
@@ -305,9 +314,10 @@ class TcpClient:
 
     def _goodbye(self, session: int) -> None:
         self._wanted = self._up = False
+        self._kept = session
         self._stop_retrying()
         if self._connecting:
-            return
+            return  # `_opened` goes on
         properties = None
         if self._settings.version == "5" and session == 0 and self._settings.durable:
             properties = _properties(PacketTypes.DISCONNECT)
@@ -345,9 +355,14 @@ class TcpClient:
 
     def _readable(self) -> None:
         self._mqtt.loop_read()
-        while self._watched is not None and self._endpoint.is_secure and self._watched.pending():
+        left = self._settings.at_once
+        while self._is_decrypted() or ((left := left - 1) > 0 and is_readable(self._watched)):
             self._mqtt.loop_read()
         self._watch_writing()
+
+    def _is_decrypted(self) -> bool:
+        """Whether TLS has something that the loop cannot see."""
+        return self._watched is not None and self._endpoint.is_secure and self._watched.pending()
 
     def _writable(self) -> None:
         self._mqtt.loop_write()
@@ -367,6 +382,8 @@ class TcpClient:
         if reason.is_failure:
             self._refusal = f"refused: {reason}"
             return
+        if not self._wanted:
+            return  # it has said goodbye meanwhile
         self._up = True
         self._failures = 0
         if not flags.session_present:
@@ -432,6 +449,15 @@ def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call] # the library's
 
 
+def is_readable(socket: Any) -> bool:
+    """Whether there is more to read; None: the socket is gone."""
+    if socket is None:
+        return False
+    looking = select.poll()
+    looking.register(socket, select.POLLIN)
+    return bool(looking.poll(0))
+
+
 def close_silently(mqtt: paho.Client) -> None:
     """Close the socket under the library, as a power cut does."""
     mqtt.on_disconnect = None
@@ -446,5 +472,5 @@ def reason_of(failure: BaseException) -> str:
     if isinstance(failure, ssl.SSLError):
         return f"TLS: {failure.reason or failure}"
     if isinstance(failure, OSError):
-        return failure.strerror or type(failure).__name__
+        return failure.strerror or str(failure) or type(failure).__name__
     return f"{type(failure).__name__}: {failure}"

@@ -1,6 +1,6 @@
 """One command shows an emulated Arduino's readings arriving in a queue:
 
-python docs/examples/arduino_to_queue.py
+    .venv/bin/python docs/examples/arduino_to_queue.py
 
 The firmware of firmware_sim/mcu runs in QEMU behind a serial port; gateway and broker run in a
 process of their own; this script is the backend that takes the readings out, one at a time. What it

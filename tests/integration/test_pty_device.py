@@ -228,3 +228,10 @@ async def test_planned_faults_happen_by_themselves(tmp_path: Path) -> None:
             await ticks.wait()
         assert device.host.counters.opened == 2
         assert device.line.device.boots == 2  # type: ignore[attr-defined]
+
+
+async def test_a_name_that_is_that_of_a_file_stays_the_files(tmp_path: Path) -> None:
+    (tmp_path / "ttyHELIO0").write_text("precious")
+    with wire(tmp_path) as device, pytest.raises(FileExistsError, match="is no simulated port"):
+        device.plug()
+    assert (tmp_path / "ttyHELIO0").read_text() == "precious"

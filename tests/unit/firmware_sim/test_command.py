@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -134,6 +136,44 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(
     told = capsys.readouterr()
     assert "The ledger" not in told.out
     assert "file" in told.err
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(
+    quick: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([quick, "--json", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert "/dev/full: cannot be written: No space left" in told.err
+    assert "The ledger balances" in told.out  # all that is known is said before
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "ca.pem: cannot be read: No such file"), ("x", "ca.pem: has no certificate in it")],
+)
+def test_certificates_that_are_none_are_told_before_the_run(
+    quick: str,
+    tmp_path: Path,
+    content: str | None,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    assert main([quick, "--cafile", str(tmp_path / "ca.pem")]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_two_processes_write_the_same_ledger_whatever_the_order_of_their_sets(
+    quick: str, tmp_path: Path
+) -> None:
+    told = []
+    for number in ("1", "2"):
+        command = [sys.executable, "-m", "firmware_sim", quick, "--report", str(tmp_path / number)]
+        environment = {**os.environ, "PYTHONHASHSEED": number}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        told.append((tmp_path / number / "ledger.txt").read_bytes())
+    assert told[0] == told[1] != b""
 
 
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ def test_what_fits_is_told_its_size(tmp_path):
     assert check(tmp_path, elf(flash, data, bss)) == Sizes(1024, 100)
 
 
+def test_what_an_image_puts_into_the_eeprom_takes_no_flash_and_no_ram(tmp_path):
+    assert check(tmp_path, elf((0, 0, 1000, 1000), (0x81_0000, 0x81_0000, 4, 4))) == Sizes(1000, 0)
+
+
 def test_all_of_the_flash_and_all_of_the_ram_may_be_taken(tmp_path):
     assert check(tmp_path, elf((0, 0, 32_768, 32_768), (0x80_0100, 0, 0, 2048))) == Sizes(
         32_768, 2048

@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from bridges.serial.port_spec import Kind as PortKind
+from bridges.serial.port_spec import parse_port
 from firmware_sim.bugs import Bug
 from firmware_sim.crew import topic_filter
 from firmware_sim.scenario import Kind, Scenario, ScenarioError, scaled
 from firmware_sim.scenario_file import load
 
-SHIPPED = sorted((Path(__file__).parents[3] / "configs" / "scenarios").glob("*.toml"))
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((ROOT / "configs" / "scenarios").glob("*.toml"))
 DEVICES = '[[devices]]\nkind = "soil"\n'
 
 
@@ -39,6 +43,14 @@ def test_shipped_scenarios_are_good(path: Path) -> None:
 def test_there_are_scenarios_for_every_purpose() -> None:
     names = {path.stem for path in SHIPPED}
     assert names >= {"farm", "factory", "brownout", "weather-week", "replay"}
+
+
+@pytest.mark.parametrize("page", ["docs/simulation.md", "configs/scenarios/farm.toml"])
+def test_ports_that_are_shown_for_the_gateway_are_ports_to_it(page: str) -> None:
+    shown = re.findall(r'^[# ]*port = "(.*)"', (ROOT / page).read_text(), re.MULTILINE)
+    assert shown
+    for port in shown:
+        assert parse_port(port).kind is PortKind.PATH
 
 
 def test_a_kind_and_nothing_else_is_a_scenario(tmp_path: Path) -> None:

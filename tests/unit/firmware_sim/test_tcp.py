@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from firmware_sim import tcp
-from firmware_sim.client import Acknowledged, Failed, Message, Up
+from firmware_sim.client import Acknowledged, Asleep, Failed, Message, Up
 from firmware_sim.endpoint import parse_endpoint
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 LONGEST = 20.0  # seconds
-CONNECT, PUBLISH, PUBREL = 0x10, 0x34, 0x62  # first bytes
+CONNECT, PUBLISH, PUBREL, DISCONNECT = 0x10, 0x34, 0x62, 0xE0  # first bytes
 AGAIN = 0x08  # of a PUBLISH: DUP
 NEW, RESUMED = bytes.fromhex("2003000000"), bytes.fromhex("2003010000")  # CONNACK of MQTT 5
 PUBREC, PUBCOMP = b"\x50\x02", b"\x70\x02"
@@ -178,3 +179,52 @@ async def test_a_message_that_is_refused_ends_there_and_is_not_released(
         device.client.publish(Message("topic", b"18", 2), 2, 0.0)
         first, body = await broker.packet()
         assert (first, body[-2:]) == (PUBLISH, b"18")
+
+
+@pytest.mark.parametrize("is_connecting", [True, False])
+async def test_who_goes_to_sleep_before_the_broker_has_answered_says_so_and_is_not_up(
+    broker: Broker, device: Device, is_connecting: bool
+) -> None:
+    async with asyncio.timeout(LONGEST):
+        if not is_connecting:
+            await broker.accept()
+        device.client.sleep(60.0, 0.0)
+        if is_connecting:
+            await broker.accept()
+        broker.say(NEW)
+        assert (await broker.packet())[0] == DISCONNECT
+        await broker.drop()
+        device.client.connect(0.0)
+        await broker.accept()
+        broker.say(RESUMED)
+        await device.until(Up(session_present=True))
+        assert [type(event) for event in device.heard] == [Asleep, Up]
+
+
+async def test_a_sleeper_is_not_told_that_it_could_not_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sleeps, is_over = threading.Event(), asyncio.Event()
+    goes_on = tcp.TcpClient._opened
+
+    def refuse(*_: object) -> None:
+        sleeps.wait(LONGEST)
+        raise ConnectionRefusedError
+
+    def go_on(*arguments: Any) -> None:
+        goes_on(*arguments)
+        is_over.set()
+
+    monkeypatch.setattr(tcp.TcpClient, "_connect_blocking", refuse)
+    monkeypatch.setattr(tcp.TcpClient, "_opened", go_on)
+    board = tcp.Switchboard(asyncio.get_running_loop())
+    device = Device(1, board)
+    device.client.connect(0.0)
+    device.client.sleep(60.0, 0.0)
+    sleeps.set()
+    async with asyncio.timeout(LONGEST):
+        await is_over.wait()
+        await device.until(Asleep())
+    assert not device.client.take_events()
+    await board.close()
+    assert [type(event) for event in device.heard] == [Asleep]
