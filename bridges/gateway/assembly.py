@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,6 @@ from bridges.serial.carrier import Carrier
 from broker.settings.queue_rules import host_port
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from bridges.gateway.broker_side import BrokerSide
@@ -91,11 +91,7 @@ class Assembly:
         self.approvals.close()
         for each in self.sockets:
             each.close()
-        for wire in self.wires.values():
-            try:
-                await wire.close()
-            except Exception:
-                log.exception("fault at the end of the serial port %s", wire.name)
+        await asyncio.gather(*map(_closed, self.wires.values()))  # each may linger for a moment
         self._side.close()
         await self.keeping.close()
 
@@ -181,6 +177,14 @@ class Assembly:
         sessions, notebook = self._side.sessions(name, stamp), self.keeping.notebook(name)
         admission = OnePlace(self.house, name, self.approvals.door(name))
         return Gateway(sessions, notebook, admission, policy)
+
+
+async def _closed(wire: Wire) -> None:
+    """Whatever goes wrong with it, the others are to be closed as well."""
+    try:
+        await wire.close()
+    except Exception:
+        log.exception("fault at the end of the serial port %s", wire.name)
 
 
 def _own_clients(side: BrokerSide, settings: Settings) -> set[str]:

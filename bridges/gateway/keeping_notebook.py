@@ -15,7 +15,7 @@ from bridges.mqttsn.ports import Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bridges.gateway.keeping_pending import KeptTopic, Pending
+    from bridges.gateway.keeping_pending import DeviceChanges, KeptTopic, Pending
     from bridges.gateway.keeping_writer import Writer
     from bridges.mqttsn.ports import Note
 
@@ -78,20 +78,18 @@ class KeptNotebook:
             return
         number = self._number()
 
-        def change(pending: Pending) -> None:
-            changes = pending.device(DeviceKey(self._gateway, note.client_id))
-            if changes is not None:
-                changes.note, changes.number = note, number
+        def change(changes: DeviceChanges) -> None:
+            changes.note, changes.number = note, number
 
-        self._writer.change(change)
-        self._take_note(note)
-        self._make_room()
+        if self._change(note.client_id, change):
+            self._take_note(note)
+            self._make_room()
 
     def add_topic(
         self, client_id: str, topic_id: int, topic: str, done: Callable[[], None]
     ) -> None:
         """See Notebook."""
-        waiting = self._waiting[client_id].get(topic_id)
+        waiting = self._waiting.get(client_id, {}).get(topic_id)
         if self.topics(client_id).get(topic_id) == topic:
             if waiting is None:
                 done()
@@ -99,15 +97,13 @@ class KeptNotebook:
                 waiting.append(done)
             return
 
-        def change(pending: Pending) -> None:
-            changes = pending.device(DeviceKey(self._gateway, client_id))
-            if changes is not None:
-                changes.topics[topic_id] = topic
+        def change(changes: DeviceChanges) -> None:
+            changes.topics[topic_id] = topic
+            self._waiting[client_id][topic_id] = [done]
 
-        self._waiting[client_id][topic_id] = [done]
-        self._writer.change(change)
-        self._take_topic(client_id, topic_id, topic)
-        self._make_room()
+        if self._change(client_id, change):
+            self._take_topic(client_id, topic_id, topic)
+            self._make_room()
 
     def forget(self, client_id: str) -> None:
         """See Notebook. Nobody who waits hears of it any more."""
@@ -135,6 +131,20 @@ class KeptNotebook:
             done()
 
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _change(self, client_id: str, change: Callable[[DeviceChanges], None]) -> bool:
+        """Have something written; False: so much waits for the disk that this has to come again."""
+        is_noted = False
+
+        def note(pending: Pending) -> None:
+            nonlocal is_noted
+            changes = pending.device(DeviceKey(self._gateway, client_id))
+            if changes is not None:
+                change(changes)
+                is_noted = True
+
+        self._writer.change(note)
+        return is_noted
 
     def _take_note(self, note: Note) -> None:
         client_id = note.client_id

@@ -470,6 +470,32 @@ async def test_devices_that_come_and_go_during_trouble_take_bounded_memory(
     await keeping.close()
 
 
+async def test_what_there_was_no_room_for_is_kept_when_it_is_asked_for_again(
+    path: Path, full_disk: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridges.gateway.keeping_pending.MOST_PENDING", 10)
+    monkeypatch.setattr(keeping_writer, "FIRST_PAUSE", 0.2)  # it is not tried in between
+    keeping = opened(path)
+    notebook = keeping.notebook("usb")
+    full_disk[0] = True
+    for number in range(100):
+        notebook.write(note(f"dev{number}"))
+    await troubled(keeping)
+    notebook.write(note("late"))
+    notebook.add_topic("late", 1, "t/1", lambda: None)
+    assert notebook.read("late") is None
+    assert "late" not in notebook._waiting
+    full_disk[0] = False
+    await registered(notebook, "dev0", 1, "t/1")
+    notebook.write(note("late"))
+    await registered(notebook, "late", 1, "t/1")
+    await keeping.close()
+    again = opened(path)
+    assert again.notebook("usb").read("late") == note("late")
+    assert again.notebook("usb").topics("late") == {1: "t/1"}
+    await again.close()
+
+
 async def test_an_error_of_ours_is_loud_and_confirms_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
