@@ -125,7 +125,7 @@ class Server:
         for listener in self.listeners:
             listener.close()
         for door in self._doors:
-            await door.close()
+            await _closed(door)
         if self._sys_timer is not None:
             self._sys_timer.cancel()
         self.engine.shut_down()
@@ -250,6 +250,14 @@ class Server:
                 port,
                 port,
             )
+
+
+async def _closed(door: Door) -> None:
+    """Whatever goes wrong with it, the store is to be closed behind it."""
+    try:
+        await door.close()
+    except Exception:
+        log.exception("a fault while stopping")
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -57,6 +57,7 @@ class Approvals:
         self._seen: dict[str, tuple[str, float]] = {}  # client id -> gateway, when; to be written
         self._without_rule: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
         self._lines = 0
         self._load()
 
@@ -71,6 +72,8 @@ class Approvals:
 
     def on_refused(self, gateway: str, address: Address, client_id: str) -> None:
         """A device has been put into quarantine, or is still there."""
+        if self._is_closed:
+            return
         if client_id not in self._keeping.quarantine and client_id not in self._seen:
             self._announce(gateway, str(address), client_id)
         if len(self._seen) < MOST_SEEN or client_id in self._seen:
@@ -90,6 +93,7 @@ class Approvals:
 
     def close(self) -> None:
         """Write what is to be written, and no more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._write_seen()

@@ -92,7 +92,10 @@ class Assembly:
         for each in self.sockets:
             each.close()
         for wire in self.wires.values():
-            await wire.close()
+            try:
+                await wire.close()
+            except Exception:
+                log.exception("fault at the end of the serial port %s", wire.name)
         self._side.close()
         await self.keeping.close()
 

@@ -298,7 +298,7 @@ def _port_lines(ports: Mapping[str, Mapping[str, str]]) -> list[str]:
 def _device_lines(gateway: Gateway, now: float) -> list[str]:
     if not gateway.devices and not gateway.counts:
         return []
-    counts = [f"{count} {state}" for state, count in gateway.counts.items() if count != "0"]
+    counts = [f"{count} {plain(state)}" for state, count in gateway.counts.items() if count != "0"]
     lines = ["", f"MQTT-SN devices: {', '.join(counts) or 'none'}"]
     if not gateway.devices:
         return lines

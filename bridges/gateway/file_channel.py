@@ -1,4 +1,8 @@
-"""The files channel of one port: what is sent to the device, and what it sends."""
+"""The files channel of one port: what is sent to the device, and what it sends.
+
+Rule kept here: the loop does not wait until a file is synced; the device does, and what it says
+meanwhile is looked at afterwards.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from bridges.gateway.files import Folder, Progress, Sending
-from bridges.serial.files import FileReceiver
+from bridges.serial.files import FileReceiver, Outcome
 from bridges.serial.frames import Capability
 
 if TYPE_CHECKING:
@@ -23,12 +27,15 @@ CHECK: Final = 10.0  # seconds between two looks at a file that is under way
 LONGEST_NAME: Final = 64  # bytes
 OFFER_HEADER: Final = 38  # bytes of the message that brings it
 LAST_NUMBER: Final = 255
+MOST_EARLY: Final = 32  # messages of the device that wait for the disk; of others it is asked again
 
 log = logging.getLogger("heliograph")
 
 
 class FileChannel:
-    """`say(topic, payload)` publishes how far a file has come."""
+    """`say(topic, payload)` publishes how far a file has come; `on_work` is called when there is
+    something to say to the device.
+    """
 
     def __init__(
         self,
@@ -36,13 +43,18 @@ class FileChannel:
         folder: Path,
         loop: asyncio.AbstractEventLoop,
         say: Callable[[str, bytes], None],
+        on_work: Callable[[], None],
     ) -> None:
         self._port = port
         self._loop = loop
         self._say = say
-        self._folder = Folder(folder, port.files_bytes)
+        self._on_work = on_work
+        self._folder = Folder(folder, port.files_bytes, self._run)
         self._receiver = FileReceiver(self._folder, port.largest_file)
         self._answers: deque[bytes] = deque()
+        self._settling: asyncio.Future[None] | None = None  # a file is being synced ...
+        self._outcome: bytes | None = None  # ... to be told then
+        self._early: deque[bytes] = deque()
         self._sending: Sending | None = None
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -67,14 +79,10 @@ class FileChannel:
             self._sending.receive(payload, now)
         if not self._port.take_files:
             return
-        try:
-            told = self._receiver.receive(payload)
-        except OSError as error:  # the device hears at its next message that nobody knows the file
-            log.error("%s: a file of the device: %s", self._port.shown_name, error)  # noqa: TRY400
-            self._receiver = FileReceiver(self._folder, self._port.largest_file)
-            return
-        if told is not None:
-            self._answers.append(told)
+        if self._settling is None:
+            self._take(payload)
+        elif len(self._early) < MOST_EARLY:
+            self._early.append(payload)
 
     def payload(self, limit: int, now: float) -> bytes | None:
         """The next message for the device, of at most `limit` bytes."""
@@ -85,6 +93,8 @@ class FileChannel:
     def restart(self) -> None:
         """The device has forgotten what was said."""
         self._answers.clear()
+        self._early.clear()
+        self._outcome = None
         if self._sending is not None:
             self._sending.restart()
 
@@ -94,7 +104,48 @@ class FileChannel:
             self._timer.cancel()
         if self._sending is not None:
             self._sending.end("the gateway has stopped: send it again, it goes on where it was")
+        self._early.clear()
+        self._outcome = None
         self._folder.close()
+
+    # -- from the device --------------------------------------------------------------------------
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            told = self._receiver.receive(payload)
+        except OSError as error:  # the device hears at its next message that nobody knows the file
+            self._complain(error)
+            self._receiver = FileReceiver(self._folder, self._port.largest_file)
+            return
+        if self._settling is not None:
+            self._outcome = told
+        elif told is not None:
+            self._answers.append(told)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        self._settling = self._loop.run_in_executor(None, work)
+        self._settling.add_done_callback(self._settled)
+
+    def _settled(self, settling: asyncio.Future[None]) -> None:
+        """The file is safe, or is not: now the device hears of it."""
+        self._settling = None
+        outcome, self._outcome = self._outcome, None
+        if settling.cancelled():
+            return
+        error = settling.exception()
+        if error is not None:
+            self._complain(error)
+        if outcome is not None:
+            refused = outcome[:-1] + bytes((Outcome.REFUSED,))
+            self._answers.append(outcome if error is None else refused)
+        while self._early and self._settling is None:
+            self._take(self._early.popleft())
+        self._on_work()
+
+    def _complain(self, error: BaseException) -> None:
+        log.error("%s: a file of the device: %s", self._port.shown_name, error)
+
+    # -- to the device ----------------------------------------------------------------------------
 
     def _watch(self) -> None:
         self._timer = None

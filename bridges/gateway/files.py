@@ -3,12 +3,14 @@
 To it: one at a time, resumed where it stopped after a cut, offered again after a reset on either
 side, given up when it makes no progress for long. From it: into one folder of bounded size. Rule
 kept here: what the device hears to be done is on the disk; what is half there is kept beside it and
-goes on later.
+goes on later, unless its room is needed.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 STALLED: Final = 120.0  # seconds without progress, then a file is given up
 SHORTEST_STEP: Final = 1.0  # seconds between two reports
+MOST_FILES: Final = 1000  # in one folder: small ones cost a disk more than their bytes
 _PART: Final = ".part"
 
 ENDS: Final = {
@@ -112,14 +115,22 @@ class Sending:
             self._report(Progress(self._name, self._place, self._size))
 
 
+def at_once(work: Callable[[], None]) -> None:
+    """Wait for the disk."""
+    work()
+
+
 class Folder:
     """A Shelf: one folder of at most `most` bytes, unfinished files included. A file of the same
-    name is replaced when the new one is whole.
+    name is replaced when the new one is whole. `run` does what has to wait for the disk.
     """
 
-    def __init__(self, path: Path, most: int) -> None:
+    def __init__(
+        self, path: Path, most: int, run: Callable[[Callable[[], None]], None] = at_once
+    ) -> None:
         self._path = path
         self._most = most
+        self._run = run
         self._file: BinaryIO | None = None
         self._part = path
         self._target = path
@@ -131,7 +142,7 @@ class Folder:
             self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._target = self._path / name
             self._part = self._path / f".{digest.hex()}{_PART}"
-            if self._taken(self._part) + size > self._most:
+            if not self._has_room(size):
                 return -1
             self._file = self._part.open("a+b")
             return self._file.seek(0, os.SEEK_END)
@@ -150,11 +161,8 @@ class Folder:
 
     def finish(self) -> None:
         """See Shelf. It is synced: the device may delete its own."""
-        file = self._open_file
-        file.flush()
-        os.fsync(file.fileno())
-        self.close()
-        self._part.replace(self._target)
+        file, self._file = self._open_file, None
+        self._run(partial(_settle, file, self._part, self._target))
 
     def discard(self) -> None:
         """See Shelf."""
@@ -162,17 +170,41 @@ class Folder:
         self._part.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """What is there of an unfinished file stays."""
+        """What is there of an unfinished file stays, as far as the disk had room for it."""
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            with suppress(OSError):
+                file.close()
 
     @property
     def _open_file(self) -> BinaryIO:
         assert self._file is not None
         return self._file
 
-    def _taken(self, but: Path) -> int:
-        """Bytes in the folder, without one file."""
-        files = [each for each in self._path.iterdir() if each.is_file() and each != but]
-        return sum(each.stat().st_size for each in files)
+    def _has_room(self, size: int) -> bool:
+        """Whether the file may have so many bytes; the oldest unfinished ones make room for it."""
+        found = [each for each in self._path.iterdir() if each != self._part and each.is_file()]
+        sizes = {each: each.stat() for each in found}
+        taken = sum(each.st_size for each in sizes.values())
+        parts = [each for each in found if each.name.startswith(".") and each.suffix == _PART]
+        parts.sort(key=lambda part: sizes[part].st_mtime, reverse=True)
+        while taken + size > self._most or len(sizes) >= MOST_FILES:
+            if not parts:
+                return False
+            oldest = parts.pop()
+            oldest.unlink()
+            taken -= sizes.pop(oldest).st_size
+        return True
+
+
+def _settle(file: BinaryIO, part: Path, target: Path) -> None:
+    """Sync a file and give it its name, for good."""
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -54,6 +54,9 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        return f"Place({self})"  # without the password
+
 
 def parse_broker(url: str) -> Place:
     """The parts of "mqtt://user:password@host:1883". Raises ValueError that repeats no password."""

@@ -1,7 +1,8 @@
 """MQTT-SN on UDP: datagrams in and out of one Gateway.
 
-Peers are "host:port". Rule kept here: an answer goes to where the question came from and nowhere
-else; what is for everybody goes to the one address that the settings name.
+Peers are "host:port", with "host%scope" for an address that means something on one link only. Rule
+kept here: an answer goes to where the question came from and nowhere else; what is for everybody
+goes to the one address that the settings name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bridges.gateway.gate import Gate
 
 if TYPE_CHECKING:
     from bridges.mqttsn.gateway import Gateway
+
+_IPV6 = 4  # host, port, flow, scope
 
 log = logging.getLogger("heliograph")
 
@@ -66,7 +69,7 @@ class UdpSocket(asyncio.DatagramProtocol):
         if not addr[1]:  # nobody can be answered there
             return
         try:
-            self.gateway.receive(data, self._loop.time(), f"{addr[0]}:{addr[1]}")
+            self.gateway.receive(data, self._loop.time(), _peer(addr))
         except Exception as fault:  # noqa: BLE001  whatever it is, others must be served
             what = f"fault at a datagram from {addr[0]}"
             self._loop.call_exception_handler({"message": what, "exception": fault})
@@ -98,9 +101,15 @@ class UdpSocket(asyncio.DatagramProtocol):
                     transport.sendto(datagram.data, place)
 
 
-def _place(peer: str) -> tuple[str, int]:
+def _peer(addr: tuple[Any, ...]) -> str:
+    scope = f"%{addr[3]}" if len(addr) == _IPV6 and addr[3] else ""
+    return f"{addr[0]}{scope}:{addr[1]}"
+
+
+def _place(peer: str) -> tuple[Any, ...]:
     host, _, port = peer.rpartition(":")
-    return host, int(port)
+    host, _, scope = host.partition("%")
+    return (host, int(port), 0, int(scope)) if scope else (host, int(port))
 
 
 def _bound(host: str, port: int) -> socket.socket:

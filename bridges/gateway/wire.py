@@ -152,7 +152,9 @@ class Wire:
         )
         self._plain = PlainMqtt(side, self.name, self._gate.wake)
         self._files = FileChannel(
-            port, folder, loop, lambda topic, told: self._speaker.say(topic, told, 0, retain=False)
+            *(port, folder, loop),
+            lambda topic, told: self._speaker.say(topic, told, 0, retain=False),
+            self._gate.wake,
         )
         if stamp is not None:
             stamp.link = self.link
@@ -274,7 +276,7 @@ class Wire:
         else:
             handler(self, event.payload, now)
 
-    def _on_opened(self, event: Opened, _now: float) -> None:
+    def _on_opened(self, event: Opened, now: float) -> None:
         assert self.link is not None
         if self._carrier is not None:  # it may have tried several rates until now
             self._adjust(self._carrier.figures.baud)
@@ -282,7 +284,8 @@ class Wire:
         if event.is_resumed:
             return
         peer = event.peer
-        log.info("%s: device %s, firmware %a", self.name, printed(peer.uid), peer.firmware)
+        if self._may_say(now):  # it may be reset again and again
+            log.info("%s: device %s, firmware %a", self.name, printed(peer.uid), peer.firmware)
         self._files.restart()
 
     def _on_restarted(self, event: Restarted, _now: float) -> None:
@@ -323,15 +326,21 @@ class Wire:
     def _on_log_line(self, event: LogLine, now: float) -> None:
         """A device may babble: what is too much is counted."""
         self.log_lines += 1
+        if not self._may_say(now):
+            return
+        log.info("%s says: %a", self.name, event.text[:200])
+        if self._log_topic:
+            self._speaker.say(self._log_topic, event.text.encode(), 0, retain=False)
+
+    def _may_say(self, now: float) -> bool:
+        """Whether the log has room for a line of this port."""
         if int(now) != self._log_second:
             self._log_second, self._log_left = int(now), LOG_LINES
         if not self._log_left:
             self.counts["log lines left out"] += 1
-            return
+            return False
         self._log_left -= 1
-        log.info("%s says: %a", self.name, event.text[:200])
-        if self._log_topic:
-            self._speaker.say(self._log_topic, event.text.encode(), 0, retain=False)
+        return True
 
     def _on_log(self, payload: bytes, now: float) -> None:
         for line in payload.decode(errors="replace").splitlines():

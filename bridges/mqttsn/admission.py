@@ -7,7 +7,7 @@ again, and is listed until somebody decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Rule:
     address: str = "*"
     broker_client_id: str = "{client_id}"
     username: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
 
     def fits(self, address: Address, client_id: str) -> bool:
         """Whether the rule is for this device."""

@@ -55,6 +55,7 @@ _STAGES: Final = {State.ASLEEP: Stage.ASLEEP, State.AWAKE: Stage.ASLEEP, State.G
 _LISTENING: Final = frozenset({State.ACTIVE, State.AWAKE})
 _SLEEPING: Final = frozenset({State.ASLEEP, State.AWAKE})
 _CONNECTED: Final = _LISTENING | _SLEEPING
+_ASKED: Final = frozenset({State.AWAITING_WILLTOPIC, State.AWAITING_WILLMSG})
 
 
 class Host(Protocol):
@@ -83,12 +84,16 @@ class Device:
     """One device; a Receiver of its session."""
 
     __slots__ = (
-        *("_fence", "_host", "_inbound", "_is_accepted", "_is_fresh", "_is_noted", "_is_resuming"),
+        *("_fence", "_host", "_inbound", "_is_accepted", "_is_estranged", "_is_fresh"),
         *(
+            "_is_noted",
+            "_is_refused",
+            "_is_resuming",
             "_joining",
             "_knows_topics",
             "_next_at",
             "_outbound",
+            "_reopen_at",
             "_requests",
             "_session",
             "_session_will",
@@ -112,10 +117,13 @@ class Device:
         self.is_durable = False
         self.armed_for: float | None = None  # the gateway's
         self._is_accepted = False  # the broker has opened the session
+        self._is_estranged = False  # its session is not the one that it knows
         self._is_fresh = False  # nothing has come since the CONNECT
         self._is_noted = False  # the broker has accepted it: its note is its own
+        self._is_refused = False  # it is to be resumed, but the broker is not there yet
         self._is_resuming = False
         self._knows_topics = False  # it has not started anew
+        self._reopen_at: float | None = None  # the session, as the broker was not there
         self._next_at = 0.0  # within the budget, the next message may go
         self._fence = Fence(host.policy)
         self._session: Session | None = None
@@ -131,6 +139,11 @@ class Device:
         self._requests = Requests(host.policy, self._topics, self._keep, self._send, host.count)
 
     # -- what others may know ---------------------------------------------------------------------
+
+    @property
+    def is_newcomer(self) -> bool:
+        """Whether nothing is known of it but its CONNECT, and it is asked for its will."""
+        return self._session is None and self.state in _ASKED
 
     @property
     def held(self) -> int:
@@ -158,11 +171,18 @@ class Device:
             return
         if kind is not Connect:
             self._is_fresh = False
+            if self._is_estranged:
+                self._send(Disconnect())
+                self._end(publish_will=False)
+                return
         _HANDLERS[kind](self, packet, now)
         self._changed()
 
     def next_packet(self, now: float) -> Packet | None:
         """Take the next message for the device, if it listens."""
+        if self._is_refused:
+            self._is_refused = False
+            self._reopen_at = now + self._host.policy.t_retry
         if self.state not in _LISTENING or now < self._next_at:
             return None
         if self._has_enough():
@@ -182,7 +202,10 @@ class Device:
     def next_deadline(self) -> float | None:
         """When to tick."""
         if self.state in _CONNECTED:
-            times = (self._outbound.next_deadline(), self._fence.next_deadline(), self._budget_at())
+            times = (
+                *(self._outbound.next_deadline(), self._fence.next_deadline(), self._budget_at()),
+                self._reopen_at,
+            )
             silence = self.last_seen + self._patience()
             return min(
                 (when for when in times if when is not None and when < silence), default=silence
@@ -202,6 +225,12 @@ class Device:
             self._ask_again(now)
         elif now >= self.last_seen + self._patience():
             self.lose("lost: silent for too long")
+        else:
+            self._tick_connected(now)
+
+    def _tick_connected(self, now: float) -> None:
+        if self._reopen_at is not None and now >= self._reopen_at:
+            self._open_session()
         elif not self._outbound.tick(now):
             self._unanswered()
         elif self._next_at and now >= self._next_at:
@@ -236,7 +265,7 @@ class Device:
 
     def resume(self, note: Note) -> None:
         """Go on where a gateway before this one has ended."""
-        flags = Flags(clean_session=False)
+        flags = Flags(clean_session=note.clean_session)
         self._joining.connect = Connect(flags, note.keep_alive, self.client_id)
         self.sleep = note.sleep
         self.state = State.ASLEEP if note.stage is Stage.ASLEEP else State.ACTIVE
@@ -252,8 +281,7 @@ class Device:
         if self.state is State.OPENING:
             self._activate()
         elif self._is_resuming and not session_present:
-            self._host.count("not resumed: the broker has no session")
-            self.on_closed()
+            self._estrange()
         self._is_resuming = False
         self._changed()  # one that is awake waits for it
 
@@ -262,6 +290,9 @@ class Device:
         self._session = None
         if self.state is State.OPENING:
             self._turn_away(return_code(reason), "refused by the broker")
+        elif self._is_resuming and return_code(reason) is ReturnCode.CONGESTION:
+            self._is_refused = True  # the broker starts later than we do
+            self._changed()
         else:
             self.on_closed()
 
@@ -318,6 +349,7 @@ class Device:
         if self.state in _CONNECTED:
             self._knows_topics = self.state in _SLEEPING
         self._is_fresh = True
+        self._is_estranged = False
         self._proceed(self._joining.begin(packet, now))
 
     def _on_willtopic(self, packet: WillTopic, now: float) -> None:
@@ -355,6 +387,7 @@ class Device:
         opening = Opening(self.identity, not self.is_durable, will, most, self.address)
         self._session_will = will
         self._is_accepted = False
+        self._reopen_at = None
         self._session = session = self._host.broker.open(opening, self)
         self._outbound.begin(session, self._topics)
         self._inbound.begin(session)
@@ -375,6 +408,17 @@ class Device:
         self._send(Connack(ReturnCode.ACCEPTED))
         self._write_note()
         self._changed()
+
+    def _estrange(self) -> None:
+        """Its subscriptions are gone, so it has to connect anew; its will stands until it does, or
+        is lost.
+        """
+        self._host.count("not resumed: the broker has no session")
+        self._is_estranged = True
+        if self.state in _LISTENING:
+            self._send(Disconnect())
+        if self._session_will is None:
+            self._end(publish_will=False)
 
     def _ask_again(self, now: float) -> None:
         question = self._joining.repeat(now)

@@ -150,7 +150,7 @@ class Gateway:
     def resume(self, now: float) -> None:
         """Take up the devices that a gateway before this one has noted; once, at the start."""
         for note in self.notebook.notes():
-            if note.clean_session:
+            if note.clean_session and note.will is None:
                 self.notebook.forget(note.client_id)
             elif note.stage is not Stage.AWAY and not self._is_full():
                 self._resume(note, now)
@@ -237,6 +237,7 @@ class Gateway:
         device = self._find(address, packet.client_id)
         if device is None:
             self._make_way(address)
+            self._make_room()
             device = Device(self, address, packet.client_id, identity, now)
             device.state = State.OPENING
             self._settle_in(device)
@@ -288,7 +289,8 @@ class Gateway:
             return ReturnCode.NOT_SUPPORTED
         holder = self._by_client_id.get(client_id)
         if holder is None:
-            if self._is_full() and address not in self._devices:
+            is_new = address not in self._devices
+            if is_new and self._is_full() and self._newcomer() is None:
                 self.count("no room for another device")
                 return ReturnCode.CONGESTION
         elif holder.address != address and not self.policy.may_move(holder.address, address):
@@ -315,6 +317,16 @@ class Gateway:
         before = self._devices.get(address)
         if before is not None:
             before.lose("lost: another device at its address")
+
+    def _make_room(self) -> None:
+        """Whoever has yet to say its will cannot keep others out: it costs a sender nothing."""
+        newcomer = self._newcomer() if self._is_full() else None
+        if newcomer is not None:
+            newcomer.give_way("gave way before it had said its will")
+
+    def _newcomer(self) -> Device | None:
+        """The first of those that are asked for their will and have never been here."""
+        return next((each for each in self._devices.values() if each.is_newcomer), None)
 
     def _claimed_or_unknown(self, address: Address, client_id: str) -> None:
         known = client_id in self._by_client_id

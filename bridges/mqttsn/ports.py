@@ -46,7 +46,7 @@ class Identity:
 
     client_id: str
     username: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from bridges.serial.events import Event, Recognised
 from bridges.serial.modes import (
+    SLIP_END,
+    SLIP_ESCAPE,
     Codec,
     Mode,
     PacketStream,
@@ -82,7 +84,7 @@ class Detector:
         if self._machine is not None:
             return self._machine.receive(data, now)
         self._held = (self._held + data)[-HELD:]
-        return self._recognise(now)
+        return self._recognise(data, now)
 
     def tick(self, now: float) -> list[Event]:
         """The deadline has come."""
@@ -128,9 +130,10 @@ class Detector:
         self._held = b""
         return events
 
-    def _recognise(self, now: float) -> list[Event]:
-        for mode, find in _SIGNS:
-            start = find(self._held)
+    def _recognise(self, data: bytes, now: float) -> list[Event]:
+        """Look at all that is held, but only for what `data` may have completed."""
+        for mode, end, find in _SIGNS:
+            start = find(self._held) if end in data else -1
             if start >= 0:
                 return self._become(mode, self._held[start:], now)
         return []
@@ -167,6 +170,8 @@ def _slip(held: bytes) -> int:
     """One that opens a talk, or two others: one alone is also found in minutes of noise."""
     first = -1
     for found in _SLIP_FRAME.finditer(held):
+        if not _may_be_packet(found[1]):
+            continue
         packet = unslip(found[1])
         if packet is None or packet_end(packet, 0) != len(packet):
             continue
@@ -174,6 +179,11 @@ def _slip(held: bytes) -> int:
             return first if first >= 0 else found.start()
         first = found.start()
     return -1
+
+
+def _may_be_packet(frame: bytes) -> bool:
+    """A quick look: garbage may be full of ENDs."""
+    return frame[0] in {1, len(frame)} or SLIP_ESCAPE in frame
 
 
 def _mqtt_sn(held: bytes) -> int:
@@ -226,9 +236,10 @@ def _is_text(line: bytes) -> bool:
     return text.isprintable()
 
 
-_SIGNS: Final[tuple[tuple[Mode, Callable[[bytes], int]], ...]] = (
-    (Mode.MQTT, _mqtt),
-    (Mode.SLIP, _slip),
-    (Mode.MQTT_SN, _mqtt_sn),
-    (Mode.TEXT, _text),
+# mode, what it is complete with, where it begins
+_SIGNS: Final[tuple[tuple[Mode, bytes, Callable[[bytes], int]], ...]] = (
+    (Mode.MQTT, b"", _mqtt),
+    (Mode.SLIP, SLIP_END, _slip),
+    (Mode.MQTT_SN, b"", _mqtt_sn),
+    (Mode.TEXT, b"\n", _text),
 )

@@ -14,6 +14,7 @@ SHOWN = "`heliograph serial ports` shows how ports are called"
 def gateway_problems(settings: Settings) -> Iterator[Problem]:
     """All that is wrong with wires and devices."""
     yield from _twice(settings.serial)
+    yield from _called_udp(settings)
     for port in settings.serial:
         for key, wrong in _port_problems(port):
             yield port.place.problem(key, wrong)
@@ -30,6 +31,15 @@ def _twice(ports: tuple[SerialSettings, ...]) -> Iterator[Problem]:
                 yield port.place.problem(key, wrong)
                 break
             seen.add((key, value))
+
+
+def _called_udp(settings: Settings) -> Iterator[Problem]:
+    """Sockets are called udp, udp-2, ... where ports are called by their names."""
+    sockets = {f"udp-{n}" for n in range(2, len(settings.mqttsn.listen) + 1)} | {"udp"}
+    for port in settings.serial:
+        if settings.mqttsn.listen and port.shown_name in sockets:
+            wrong = f'"{port.shown_name}" is what a socket of mqttsn.listen is called'
+            yield port.place.problem("name", f'{wrong}: choose another one, name = "lab"')
 
 
 def _remedy(key: str, port: SerialSettings) -> str:

@@ -1,10 +1,19 @@
 """The folder for files of devices: bounded, and what is half there goes on."""
 
+import asyncio
+import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from bridges.gateway import files
+from bridges.gateway.file_channel import FileChannel
 from bridges.gateway.files import Content, Folder
 from bridges.serial.files import FileReceiver, FileSender, Outcome
+from broker.settings import SerialSettings
 
 DATA = bytes(range(256)) * 10
 
@@ -53,3 +62,78 @@ def test_a_folder_that_would_be_too_full_refuses(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert send(Folder(tmp_path / "file" / "folder", 10_000), "a", DATA) is Outcome.REFUSED
+
+
+def test_files_without_a_byte_are_not_without_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_FILES", 10)
+    for number in range(20):
+        send(Folder(tmp_path, 10_000), f"{number}", b"")
+    assert len(list(tmp_path.iterdir())) == 10
+
+
+def test_what_was_never_finished_makes_room_the_oldest_first(tmp_path: Path) -> None:
+    parts = []
+    for number in range(3):
+        data = bytes((number,)) * 900
+        assert send(Folder(tmp_path, 3000), f"{number}", data, stop_after=8) is Outcome.UNDERWAY
+        parts.append(tmp_path / f".{sha256(data).hexdigest()}.part")
+        os.utime(parts[-1], (number, number))
+    assert [part.stat().st_size for part in parts] == [658, 658, 658]
+    assert send(Folder(tmp_path, 3000), "new", bytes(2000)) is Outcome.DONE
+    assert [part.exists() for part in parts] == [False, False, True]
+
+
+class Slowly:
+    """An executor that works when the test says so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.work: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
+        self.time = loop.time
+        self._loop = loop
+
+    def run_in_executor(self, _: None, work: Callable[[], None]) -> asyncio.Future[None]:
+        self.work.append((work, self._loop.create_future()))
+        return self.work[-1][1]
+
+    async def finish(self) -> None:
+        work, future = self.work.pop()
+        try:
+            work()
+        except OSError as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+        await asyncio.sleep(0)
+
+
+def offered(name: str, data: bytes) -> bytes:
+    sender = FileSender(1, name, len(data), sha256(data).digest(), Content(data))
+    return sender.payload(100) or b""
+
+
+async def test_a_device_hears_that_a_file_is_there_when_the_disk_has_it(tmp_path: Path) -> None:
+    slowly: Any = Slowly(asyncio.get_running_loop())
+    port = SerialSettings("/dev/x", take_files=True)
+    woken: list[None] = []
+    channel = FileChannel(port, tmp_path, slowly, lambda *_: None, lambda: woken.append(None))
+    channel.receive(offered("a", b""), 0.0)
+    channel.receive(offered("b", b"x"), 0.0)  # while the first one is being synced
+    assert channel.payload(100, 0.0) is None
+    await slowly.finish()
+    assert channel.payload(100, 0.0) == bytes((4, 1, Outcome.DONE))
+    assert channel.payload(100, 0.0) == bytes((2, 1, 0, 0, 0, 0))
+    assert woken
+    channel.close()
+
+
+async def test_a_device_hears_that_a_file_could_not_get_its_name(tmp_path: Path) -> None:
+    slowly: Any = Slowly(asyncio.get_running_loop())
+    port = SerialSettings("/dev/x", take_files=True)
+    channel = FileChannel(port, tmp_path, slowly, lambda *_: None, lambda: None)
+    (tmp_path / "a").mkdir()
+    channel.receive(offered("a", b""), 0.0)
+    await slowly.finish()
+    assert channel.payload(100, 0.0) == bytes((4, 1, Outcome.REFUSED))
+    channel.close()

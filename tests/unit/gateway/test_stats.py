@@ -95,6 +95,13 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(report.gateways()[""].ports) == 3
 
 
+def test_nobody_commands_the_terminal_through_a_topic() -> None:
+    report = Report()
+    for topic in ("mqttsn/devices/%1B[2J", "mqttsn/udp/%1B[2J/state", "serial/%1B[2J/state"):
+        report.take(f"heliograph/gateway/%1B[2J/{topic}", b"1")
+    assert "\x1b" not in "\n".join(report.lines(0.0))
+
+
 def test_sizes_are_short() -> None:
     sizes = ["0", "999", "1000", "1234567", "9" * 15, None, "much"]
     shown = ["0 B", "999 B", "1.0 kB", "1.2 MB", "1000000.0 GB", "-", "much"]

@@ -48,3 +48,16 @@ async def test_what_is_for_everybody_goes_to_the_address_of_the_settings() -> No
     world.gateway.tick(1.0)
     sock._pass_on(1.0)
     assert transport.sent == [(b"\x05\x00\x01\x03\x84", ("255.255.255.255", 1884))]
+
+
+async def test_an_address_of_one_link_is_answered_on_that_link() -> None:
+    world, transport = World(), Transport()
+    sock = UdpSocket(world.gateway, asyncio.get_running_loop(), None)
+    sock.connection_made(transport)  # type: ignore[arg-type]
+    for place in (("fe80::1", 1885, 0, 3), ("2001:db8::1", 1885, 0, 0)):
+        sock.datagram_received(b"\x03\x01\x00", place)
+    await asyncio.sleep(0)
+    assert [place for _, place in transport.sent] == [
+        ("fe80::1", 1885, 0, 3),
+        ("2001:db8::1", 1885),
+    ]

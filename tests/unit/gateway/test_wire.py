@@ -98,6 +98,20 @@ def test_commands_go_to_the_device_as_lines(tmp_path: Path) -> None:
     assert world.wire.counts["command of several lines"] == 1
 
 
+def test_a_device_that_is_reset_again_and_again_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world = WireWorld(tmp_path)
+    for number in range(100):
+        world.device_link = Link(world.device_link.settings, Random(number + 10))
+        world.device_link.plugged(world.loop.now)
+        world.exchange()
+    assert world.wire.link is not None
+    assert world.wire.link.counters.restarts == 100
+    assert caplog.text.count("firmware") == LOG_LINES
+
+
 def test_the_log_channel_goes_to_the_log_topic(tmp_path: Path) -> None:
     world = WireWorld(tmp_path)
     world.send(Channel.LOG, b"one\ntwo")

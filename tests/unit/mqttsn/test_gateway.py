@@ -242,6 +242,24 @@ def test_an_expelled_device_hears_of_it_and_its_will_is_published() -> None:
     assert not world.gateway.expel("dev")
 
 
+def test_who_says_connect_and_no_more_keeps_nobody_out() -> None:
+    world = World(max_devices=3)
+    world.join("here", "here")
+    for number in range(10):
+        world.say(Connect(Flags(will=True), 60, f"dev{number}"), peer=f"{number}")
+    world.join("new", "new")
+    assert {device.client_id for device in world.gateway.devices} == {"here", "dev9", "new"}
+    world.join("newer", "newer")
+    refused = world.say(Connect(Flags(), 60, "one too many"), peer="late")
+    assert refused == [Connack(ReturnCode.CONGESTION)]
+    assert {device.client_id for device in world.gateway.devices} == {"here", "new", "newer"}
+
+
+def test_a_password_is_not_shown_by_accident() -> None:
+    rule = Rule(username="u", password=b"secret")
+    assert "secret" not in repr((rule, rule.identity(Address("1"), "dev")))
+
+
 def test_the_quarantine_is_bounded() -> None:
     rules = Rules(approval=True, most_quarantined=3)
     for n in range(100):

@@ -378,7 +378,7 @@ def test_a_device_that_asks_again_and_again_while_the_broker_is_away_makes_nothi
     wire = opened()
     wire.session.lost()
     for number in range(1000):
-        wire.session.fence(lambda number=number: wire.heard.calls.append((number,)))  # type: ignore[misc]
+        wire.session.fence(lambda _more, number=number: wire.heard.calls.append((number,)))  # type: ignore[misc]
     wire.session.connected()
     wire.sent()
     pings = wire.answer(Connack(True, 0, {}))

@@ -1,6 +1,7 @@
 """Sleeping devices (section 6.14), and what a restart of the gateway leaves of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ from bridges.mqttsn.packets import (
     Regack,
     Register,
 )
-from bridges.mqttsn.ports import Message, Stage, Will
+from bridges.mqttsn.ports import Message, Note, Stage, Will
 from bridges.mqttsn.states import State
 from tests.unit.mqttsn.world import ScriptedSession, World
 
@@ -329,6 +330,47 @@ def test_a_device_whose_session_the_broker_has_lost_is_told() -> None:
     after.session.receiver.on_opened(False)
     assert after.hear() == [Disconnect()]
     assert after.device() is None
+    assert after.session.closed is False
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_will_stands_although_the_broker_has_lost_the_session(clean: bool) -> None:
+    world = World()
+    note = _note_with_will(world)
+    world.notebook.write(replace(note, stage=Stage.ASLEEP, sleep=600, clean_session=clean))
+    after = restarted(world)
+    after.session.receiver.on_opened(False)
+    assert after.hear() == []
+    assert after.session.closed is None
+    after.pass_time(661)
+    assert after.session.closed is True
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_device_whose_session_the_broker_has_lost_connects_anew(clean: bool) -> None:
+    world = World()
+    note = _note_with_will(world)
+    world.notebook.write(replace(note, stage=Stage.ASLEEP, sleep=600, clean_session=clean))
+    after = restarted(world)
+    after.session.receiver.on_opened(False)
+    peer = note.address.peer
+    assert after.say(Pingreq(note.client_id), peer=peer) == [Disconnect()]
+    assert after.session.closed is False
+    after.join(note.client_id, peer, clean)
+    assert after.say(Pingreq(), peer=peer) == [Pingresp()]
+
+
+def test_a_broker_that_starts_later_than_the_gateway_is_waited_for() -> None:
+    after = restarted(asleep(600))
+    for tries in range(1, 4):
+        after.session.receiver.on_refused(0x88)
+        assert after.hear() == []
+        assert len(after.broker.sessions) == tries
+        after.pass_time(11)
+        assert len(after.broker.sessions) == tries + 1
+    after.session.receiver.on_opened(True)
+    assert len(after.say(Pingreq("dev"))) == 0
+    assert after.session.take()[-1][0] == "fence"
 
 
 def test_clean_sessions_and_those_that_are_away_are_not_resumed() -> None:
@@ -376,8 +418,8 @@ def test_a_connect_that_the_broker_refuses_leaves_the_notes_alone() -> None:
     assert world.notebook.read("dev").stage is Stage.AWAY
 
 
-def _note_with_will(world: World) -> object:
-    from dataclasses import replace
-
+def _note_with_will(world: World) -> Note:
     world.join(clean=False)
-    return replace(world.notebook.read("dev"), will=Will("w", b"x"))
+    note = world.notebook.read("dev")
+    assert note is not None
+    return replace(note, will=Will("w", b"x"))

@@ -71,6 +71,11 @@ def test_a_port_that_nobody_can_look_for_is_told_by_heliograph_check(
         ('[[serial]]\nport = "a"\nprefix = "a/#"', 3, "{port}"),
         ('[[serial]]\nport = "a"\n[[serial]]\nport = "b/a"', 3, "name of its own"),
         ('[[serial]]\nport = "a"\n[[serial]]\nport = "a"', 4, "leave one out"),
+        (
+            '[mqttsn]\nlisten = "udp://0.0.0.0:0"\n[[serial]]\nport = "a"\nname = "udp"',
+            5,
+            "a socket of mqttsn.listen",
+        ),
         ('[mqttsn]\nlisten = "tcp://0.0.0.0:1"', 2, "udp://0.0.0.0:1884"),
         ('[mqttsn]\nlisten = "udp://0.0.0.0:99999"', 2, "udp://0.0.0.0:1884"),
         ('[mqttsn]\nadvertise_to = "everybody:1"', 2, "255.255.255.255:1884"),
