@@ -87,7 +87,7 @@ def _oversized(evidence: Evidence) -> str:
 def _garbage(evidence: Evidence) -> str:
     if not evidence.garbage:
         return ""
-    return f"sent {evidence.garbage} messages that are not JSON, of {evidence.arrived}"
+    return f"sent no JSON in {evidence.garbage} of {evidence.arrived} messages"
 
 
 def _never_acks(evidence: Evidence) -> str:

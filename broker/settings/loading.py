@@ -81,6 +81,8 @@ class Draft:
             self.problems.append(Problem(str(path), "", wrong))
         except ValueError as error:  # not TOML, or not UTF-8
             self.problems.append(Problem(str(path), "", f"is not TOML: {error}"))
+        except RecursionError:
+            self.problems.append(Problem(str(path), "", "lists or tables are nested too deep"))
         else:
             TomlFile(self, path, text).read(document)
 

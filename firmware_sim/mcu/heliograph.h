@@ -128,7 +128,7 @@ enum hg_event {
  * is too long for HG_PAYLOAD, or there is no client id. */
 bool hg_begin(const struct hg_config *config, uint16_t nonce);
 
-/* Take what has come and say what is to be said. To be called at least as often as the UART's ring fills: every 4 ms with
+/* Take what has come and say what is to be said. To be called at least as often as the UART's ring fills: every 5 ms with
  * 64 bytes at 115,200 bit/s. */
 void hg_poll(void);
 

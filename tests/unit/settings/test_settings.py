@@ -100,6 +100,7 @@ BAD = [
         ["f.toml:3", "is there twice"],
     ),
     ("[limits\n", ["f.toml", "is not TOML", "line 1"]),
+    ("a = " + 5000 * "[", ["f.toml", "nested too deep"]),
     ('[limits]\nbacklog_policy = "drop_old"', ["f.toml:2", '"drop_old"', 'write "drop_oldest"']),
     ('[store]\nlevel = "safe"', ["f.toml:2", '"strict" or "commit" or "relaxed" or "memory"']),
     ("[store]\nmax_size = 1024", ["f.toml:2", "1024 is out of range", "0 for no limit"]),
