@@ -106,13 +106,13 @@ class Server:
         raise_file_limit(self.engine.policy.max_connections)
         if self.store is not None:
             await self._open_store(self.store)
+        for number in (signal.SIGTERM, signal.SIGINT):  # before the first client is there
+            self.loop.add_signal_handler(number, self.stopping.set)
         for each in self.settings.listeners:
             anonymous = each.allow_anonymous or self.settings.auth.allow_anonymous
             self.listeners.append(await open_listener(self.hub, each, anonymous))
         self._opened(await open_http(self.engine, self.settings, self.loop))
         self._opened(await open_gateway(self.hub, self.settings, self.loop))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self.stopping.set)
         self._publish_sys_topics()
         gc.collect()
         gc.freeze()

@@ -306,6 +306,7 @@ def test_a_device_on_a_wire_does_not_notice_the_end_of_the_process(
     device = FramedDevice(SnClient("dev", clean=False), pty)
     device.client.connect()
     device.client.subscribe("a/#", qos=1)
+    device.client.register("a/b")  # its id is told when it, and all before it, is kept
     device.run()
     connects = device.client.connects  # more than one, if the start took its time
     broker.kill()

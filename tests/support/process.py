@@ -39,7 +39,7 @@ WEBSOCKET_PATH = "/mqtt"
 TRANSPORTS = ("tcp", "tls", "ws", "wss", "unix")
 ENCRYPTED = ("tls", "wss")
 LONGEST_WAIT = (
-    10.0  # seconds for a start or a stop: far more than needed, so that only a hang reaches it
+    30.0  # seconds for a start or a stop: far more than needed, so that only a hang reaches it
 )
 CLIENT_NAME = "sensor-7"  # the common name in the client certificate
 OUTSIDE_EPHEMERAL = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.support.mqttsn_client import SnClient
 
-PATIENCE = 10.0  # seconds: only a hang reaches it
+PATIENCE = 30.0  # seconds: only a hang reaches it
 
 
 class Carried:
