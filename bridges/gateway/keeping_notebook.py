@@ -105,6 +105,10 @@ class KeptNotebook:
             self._take_topic(client_id, topic_id, topic)
             self._make_room()
 
+    def when_kept(self, done: Callable[[], None]) -> None:
+        """See Notebook."""
+        self._writer.change(lambda pending: pending.wait(done))
+
     def forget(self, client_id: str) -> None:
         """See Notebook. Nobody who waits hears of it any more."""
         if client_id not in self._notes and client_id not in self._topics:

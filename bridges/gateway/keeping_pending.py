@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Table
 
     from bridges.gateway.orders import Stage
@@ -58,14 +60,20 @@ class DeviceChanges:
 class Pending:
     """Filled by the loop, taken by the thread; guarded by the Writer's lock."""
 
-    __slots__ = ("devices", "outcomes", "rows")
+    __slots__ = ("devices", "outcomes", "rows", "waiting")
 
     def __init__(self) -> None:
         self.devices: dict[DeviceKey, DeviceChanges] = {}
         self.rows: Rows = {}
         self.outcomes: dict[int, tuple[Stage, str]] = {}  # of orders, by their numbers
+        self.waiting: list[Callable[[], None]] = []  # for all of it to be safe
 
     def __bool__(self) -> bool:
+        return bool(self.has_changes or self.waiting)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is something to write."""
         return bool(self.devices or self.rows or self.outcomes)
 
     def device(self, key: DeviceKey) -> DeviceChanges | None:
@@ -85,6 +93,11 @@ class Pending:
         if (table, key) in self.rows or len(self.rows) < MOST_PENDING:
             self.rows[table, key] = row
 
+    def wait(self, done: Callable[[], None]) -> None:
+        """Call `done` when all that is here is safe."""
+        if len(self.waiting) < MOST_PENDING:
+            self.waiting.append(done)
+
     def put_back(self, older: Pending) -> None:
         """What could not be written is written together with what has come since."""
         for key, changes in self.devices.items():
@@ -93,6 +106,7 @@ class Pending:
         self.devices = older.devices
         self.rows = older.rows | self.rows
         self.outcomes = older.outcomes | self.outcomes
+        self.waiting = (older.waiting + self.waiting)[:MOST_PENDING]
 
     def kept_topics(self) -> list[KeptTopic]:
         """The registrations in it."""

@@ -145,12 +145,15 @@ class Writer:
         return LOOK_EVERY if self._takes_orders else None
 
     def _commit(self, file: File, batch: Pending) -> None:
-        file.write(batch)
-        self.commits += 1
-        self._recover()
+        if batch.has_changes:
+            file.write(batch)
+            self.commits += 1
+            self._recover()
         kept = batch.kept_topics()
         if kept:
             self._call(self._on_kept, kept)
+        if batch.waiting:
+            self._call(_call_all, batch.waiting)
         if time.monotonic() >= self._look_at:
             self._look(file)
 
@@ -190,3 +193,8 @@ class Writer:
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _call_all(callbacks: list[Callable[[], None]]) -> None:
+    for each in callbacks:
+        each()

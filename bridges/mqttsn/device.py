@@ -92,6 +92,7 @@ class Device:
             "_joining",
             "_knows_topics",
             "_next_at",
+            "_nights",
             "_outbound",
             "_reopen_at",
             "_requests",
@@ -124,6 +125,7 @@ class Device:
         self._is_resuming = False
         self._knows_topics = False  # it has not started anew
         self._reopen_at: float | None = None  # the session, as the broker was not there
+        self._nights = 0  # times that it has gone to sleep
         self._next_at = 0.0  # within the budget, the next message may go
         self._fence = Fence(host.policy)
         self._session: Session | None = None
@@ -436,13 +438,25 @@ class Device:
     # -- going ------------------------------------------------------------------------------------
 
     def _on_disconnect(self, packet: Disconnect, _now: float) -> None:
-        self._send(Disconnect())
         if packet.duration and self.state in _CONNECTED:
             self.sleep = packet.duration
             self._fall_asleep()
             self._write_note()
+            self._host.notebook.when_kept(self._good_night())
         else:
+            self._send(Disconnect())
             self._end(publish_will=False)
+
+    def _good_night(self) -> Callable[[], None]:
+        """What says that it may sleep, once: a gateway after this one has to know that it does."""
+        self._nights += 1
+        night = self._nights
+
+        def kept() -> None:
+            if self._nights == night and self.state is State.ASLEEP:
+                self._send(Disconnect())
+
+        return kept
 
     def _end(self, publish_will: bool) -> None:
         session, self._session = self._session, None
@@ -548,18 +562,17 @@ class Device:
     # -- the will ---------------------------------------------------------------------------------
 
     def _on_willtopicupd(self, packet: WillTopicUpd, _now: float) -> None:
-        code = ReturnCode.ACCEPTED
+        accepted = WillTopicResp(ReturnCode.ACCEPTED)
         old = self._joining.will
         if not packet.topic:
-            self._update_will(None)
+            self._update_will(None, accepted)
         elif is_topic(packet.topic, self._host.policy.max_topic_levels):
             message = old.message if old is not None else b""
             flags = packet.flags
-            self._update_will(Will(packet.topic, message, flags.qos, flags.retain))
+            self._update_will(Will(packet.topic, message, flags.qos, flags.retain), accepted)
         else:
             self._host.count("will refused")
-            code = ReturnCode.INVALID_TOPIC_ID
-        self._send(WillTopicResp(code))
+            self._send(WillTopicResp(ReturnCode.INVALID_TOPIC_ID))
 
     def _on_willmsgupd(self, packet: WillMsgUpd, _now: float) -> None:
         will = self._joining.will
@@ -567,13 +580,19 @@ class Device:
             self._host.count("will refused")
             self._send(WillMsgResp(ReturnCode.NOT_SUPPORTED))
             return
-        self._update_will(replace(will, message=packet.message))
-        self._send(WillMsgResp(ReturnCode.ACCEPTED))
+        self._update_will(replace(will, message=packet.message), WillMsgResp(ReturnCode.ACCEPTED))
 
-    def _update_will(self, will: Will | None) -> None:
+    def _update_will(self, will: Will | None, answer: Packet) -> None:
+        """Answered when it is kept."""
         self._joining.will = will
         self._change_will(will)
         self._write_note()
+
+        def kept() -> None:
+            if self.state in _CONNECTED:
+                self._send(answer)
+
+        self._host.notebook.when_kept(kept)
 
     def _change_will(self, will: Will | None) -> None:
         if self._session is not None and will != self._session_will:

@@ -49,6 +49,10 @@ class MemoryNotebook:
         self._topics.setdefault(client_id, {})[topic_id] = topic
         done()
 
+    def when_kept(self, done: Callable[[], None]) -> None:
+        """See Notebook."""
+        done()
+
     def forget(self, client_id: str) -> None:
         """See Notebook."""
         self._notes.pop(client_id, None)

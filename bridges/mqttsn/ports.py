@@ -220,5 +220,10 @@ class Notebook(Protocol):
     ) -> None:
         """Keep a registration; call `done`, now or later, when it is safe."""
 
+    def when_kept(self, done: Callable[[], None]) -> None:
+        """Call `done`, now or later, when all that was written by now is safe. It may never be
+        called where too much waits: whoever asked is asked again.
+        """
+
     def forget(self, client_id: str) -> None:
         """Forget the note and the topics."""

@@ -110,6 +110,27 @@ async def test_what_is_kept_already_is_confirmed_at_once_and_not_written_again(p
     assert keeping.commits == commits
 
 
+async def test_all_that_was_written_is_safe_when_it_is_said_to_be(path: Path) -> None:
+    keeping = opened(path)
+    notebook = keeping.notebook("usb")
+    for number in range(100):
+        notebook.write(note(f"dev{number}"))
+    safe = asyncio.Event()
+    notebook.when_kept(safe.set)
+    async with asyncio.timeout(PATIENCE):
+        await safe.wait()
+    with sqlite3.connect(path) as reader:
+        assert reader.execute("SELECT count(*) FROM note").fetchone() == (100,)
+    reader.close()
+    commits = keeping.commits
+    safe.clear()
+    notebook.when_kept(safe.set)
+    async with asyncio.timeout(PATIENCE):
+        await safe.wait()
+    assert keeping.commits == commits
+    await keeping.close()
+
+
 async def test_a_forgotten_device_is_gone_and_who_waited_hears_nothing(path: Path) -> None:
     keeping = opened(path)
     notebook = keeping.notebook("usb")

@@ -7,6 +7,7 @@ import pytest
 
 from bridges.mqttsn.admission import Rules
 from bridges.mqttsn.codes import Flags
+from bridges.mqttsn.notebook import MemoryNotebook
 from bridges.mqttsn.packets import (
     Connack,
     Connect,
@@ -20,6 +21,10 @@ from bridges.mqttsn.packets import (
     Pubrel,
     Regack,
     Register,
+    WillMsgResp,
+    WillMsgUpd,
+    WillTopicResp,
+    WillTopicUpd,
 )
 from bridges.mqttsn.ports import Message, Note, Stage, Will
 from bridges.mqttsn.states import State
@@ -423,3 +428,54 @@ def _note_with_will(world: World) -> Note:
     note = world.notebook.read("dev")
     assert note is not None
     return replace(note, will=Will("w", b"x"))
+
+
+# -- what is kept before it is said ----------------------------------------------------------------
+
+
+class SlowNotebook(MemoryNotebook):
+    """Nothing is kept until `keep` is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Callable[[], None]] = []
+
+    def when_kept(self, done: Callable[[], None]) -> None:
+        self.waiting.append(done)
+
+    def keep(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            done()
+
+
+def test_a_device_hears_that_it_may_sleep_when_that_is_kept_and_hears_it_once() -> None:
+    notebook = SlowNotebook()
+    world = World(notebook=notebook)
+    world.join(clean=False)
+    assert world.say(Disconnect(60)) == []
+    assert world.say(Disconnect(60)) == []
+    notebook.keep()
+    assert world.hear() == [Disconnect()]
+
+
+def test_who_has_come_back_meanwhile_is_not_told_to_sleep() -> None:
+    notebook = SlowNotebook()
+    world = World(notebook=notebook)
+    world.join(clean=False)
+    world.say(Disconnect(60))
+    assert world.say(Connect(Flags(clean_session=False), 60, "dev")) == [Connack(0)]
+    notebook.keep()
+    assert world.hear() == []
+
+
+def test_another_will_is_confirmed_when_it_is_kept() -> None:
+    notebook = SlowNotebook()
+    world = World(notebook=notebook)
+    world.join(clean=False)
+    assert world.say(WillTopicUpd(Flags(qos=1), "will")) == []
+    notebook.keep()
+    assert world.hear() == [WillTopicResp(0)]
+    assert world.say(WillMsgUpd(b"gone")) == []
+    notebook.keep()
+    assert world.hear() == [WillMsgResp(0)]

@@ -281,6 +281,7 @@ def test_a_device_that_never_acknowledges_harms_nobody() -> None:
 
 
 def test_a_will_can_be_changed_while_messages_are_under_way() -> None:
+    from bridges.mqttsn.packets import Pingresp
     from bridges.mqttsn.ports import Will
 
     world = EngineWorld()
@@ -290,7 +291,7 @@ def test_a_will_can_be_changed_while_messages_are_under_way() -> None:
     device.publish("q", b"x", qos=2)
     world.run(0.12)
     [view] = world.gateway.devices
-    view._update_will(Will("w", b"new", 1))
+    view._update_will(Will("w", b"new", 1), Pingresp())
     world.run(20)
     assert client.take(Publish).payload == b"x"
     assert client.received == []
