@@ -77,7 +77,7 @@ class Side:
     def later(self, call: Callable[[], None]) -> None:
         self._loop.call_soon(call)
 
-    def sessions(self, _name: str) -> MqttBroker:
+    def sessions(self, _name: str, _stamp: object = None) -> MqttBroker:
         return self._mqtt
 
     def stream(self, _name: str, on_data: Callable[[bytes], None]) -> Stream:

@@ -175,8 +175,9 @@ async def test_commands_wait_for_devices_that_sleep(broker: BrokerProcess) -> No
 
 
 async def test_what_the_broker_has_retained_from_another_run_is_not_counted(
-    broker: BrokerProcess,
+    start_broker: StartBroker,
 ) -> None:
+    broker = start_broker()
     await asyncio.to_thread(
         single,
         "sim/old-one/old-one-0001",
