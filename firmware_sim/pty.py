@@ -182,8 +182,8 @@ def _point(path: Path, target: str) -> None:
 class PtyWire:
     """A device behind a pty, in real time.
 
-    `plug` makes the port appear and starts the device; `unplug`, `replug`, `reset` and `brown_out`
-    do what their names say; what `faults` plan happens by itself. Ends with `close`, or as a
+    `plug` makes the port appear and starts the device; `unplug`, `replug` and `reset` do what their
+    names say; what `faults` plan happens by itself. Ends with `close`, or as a
     context manager.
     """
 
@@ -238,11 +238,6 @@ class PtyWire:
         """Press the device's button."""
         self.line.reset(self.world.now)
         self.wake()
-
-    def brown_out(self, seconds: float) -> None:
-        """Take the device's power away for a while."""
-        self.line.power_off(self.world.now)
-        self.world.at(self.world.now + seconds, self.reset)
 
     def close(self) -> None:
         """Everything is taken away."""

@@ -184,10 +184,6 @@ class TcpClient:
         """Whether every subscription was granted."""
         return self._up and self._granted >= len(self._filters)
 
-    def serves(self, endpoint: Endpoint) -> bool:
-        """Whether it is a client of this broker."""
-        return self._endpoint == endpoint
-
     def forget(self, now: float) -> None:
         self._goodbye(0)
 

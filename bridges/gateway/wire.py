@@ -113,7 +113,7 @@ def machine_of(port: SerialSettings, rng: Random) -> SerialMachine:
 
 
 class Wire:
-    """The Owner of one Carrier, which is set with `carry`."""
+    """The Owner of one Carrier, which comes with `start`."""
 
     def __init__(
         self,
@@ -241,11 +241,15 @@ class Wire:
         """See Owner."""
         for event in events:
             _EVENTS[type(event)](self, event, now)
+        if self._doubt_at < inf:
+            self._weigh(events, now)
+        self._pass_on(now)
+
+    def _weigh(self, events: Sequence[Event], now: float) -> None:
         if any(isinstance(event, _UNDERSTOOD) for event in events):
             self._doubt_at = inf
         elif now >= self._doubt_at:
             self._doubt()
-        self._pass_on(now)
 
     def _doubt(self) -> None:
         """Say once that nothing is understood; a port that is silent is no reason."""
@@ -278,8 +282,7 @@ class Wire:
 
     def _on_opened(self, event: Opened, now: float) -> None:
         assert self.link is not None
-        if self._carrier is not None:  # it may have tried several rates until now
-            self._adjust(self._carrier.figures.baud)
+        self._follow_rate()
         self.gateway.longest_message = longest_payload(self.link.payload_limit)
         if event.is_resumed:
             return
@@ -307,8 +310,7 @@ class Wire:
     def _on_recognised(self, event: Recognised, _now: float) -> None:
         self.mode = Mode(event.mode)
         log.info("%s: the device speaks %s", self.name, event.mode)
-        if self._carrier is not None:
-            self._adjust(self._carrier.figures.baud)  # which may have been searched for
+        self._follow_rate()
         self._begin(self.mode)
 
     def _begin(self, mode: Mode) -> None:
@@ -438,6 +440,11 @@ class Wire:
             self._carrier.hold(self._is_held)
         if self._carrier is not None:
             self._carrier.wake()
+
+    def _follow_rate(self) -> None:
+        """It may have been searched for."""
+        if self._carrier is not None:
+            self._adjust(self._carrier.figures.baud)
 
     def _adjust(self, baud: int) -> None:
         """The rate is another one."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broker import settings
-from broker.cli.rules import check_rules
+from broker.cli.bridges import check_bridges
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         chosen = settings.load(options.config, os.environ, overrides(options))
-        check_rules(chosen)
+        check_bridges(chosen)
     except settings.SettingsError as error:
         print(error, file=sys.stderr)
         return 1

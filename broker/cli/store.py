@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from sqlalchemy.exc import DBAPIError
 
     from broker.storage.backup import BackupError
-    from broker.storage.database import UNREADABLE_SCHEMA, CannotOpen
+    from broker.storage.database import NO_TEXT, UNREADABLE_SCHEMA, CannotOpen
 
     try:
         return ACTIONS[options.action](chosen, options)
@@ -40,10 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     except DBAPIError as error:
         print(f"heliograph store: {place(chosen)} cannot be read: {error.orig}", file=sys.stderr)
     except UNREADABLE_SCHEMA:
-        print(
-            f"heliograph store: {place(chosen)} cannot be read: its schema is no text",
-            file=sys.stderr,
-        )
+        print(f"heliograph store: {place(chosen)} cannot be read: {NO_TEXT}", file=sys.stderr)
     return 1
 
 

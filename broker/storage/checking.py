@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from broker.storage import opening
-from broker.storage.database import UNREADABLE_SCHEMA
+from broker.storage.database import NO_TEXT, UNREADABLE_SCHEMA
 from broker.storage.tables import (
     QUEUE_SCHEMA,
     all_tables,
@@ -151,7 +151,7 @@ def check(connection: Connection) -> list[str]:
     except DatabaseError as error:
         return [f"it cannot be read: {error.orig}"]
     except UNREADABLE_SCHEMA:
-        return ["it cannot be read: its schema is no text"]
+        return [f"it cannot be read: {NO_TEXT}"]
 
 
 def stats(connection: Connection, path: Path) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Database(Protocol):
 # SQLite's complaint about a damaged schema may quote bytes that are no text. Then Python raises
 # this, which is none of a driver's errors.
 UNREADABLE_SCHEMA = UnicodeDecodeError
+NO_TEXT = "its schema is no text"
 
 
 @contextmanager

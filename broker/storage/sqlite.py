@@ -22,6 +22,7 @@ from broker.storage.database import (
     AWAY,
     FULL,
     LOCKED,
+    NO_TEXT,
     READ_ONLY,
     UNREADABLE_SCHEMA,
     CannotOpen,
@@ -312,7 +313,7 @@ class SQLiteDatabase:
 def explained(error: BaseException | None) -> Exception | None:
     """Trouble or Damaged; None when it is a fault of ours."""
     if isinstance(error, UNREADABLE_SCHEMA):
-        return Damaged("its schema is no text")
+        return Damaged(NO_TEXT)
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return None

@@ -5,7 +5,7 @@ from importlib import import_module
 from broker.settings import Settings
 
 
-def check_rules(chosen: Settings) -> None:
+def check_bridges(chosen: Settings) -> None:
     """Raise SettingsError unless every condition can be read, no message would go in circles, and
     every serial port can be looked for.
     """
