@@ -159,7 +159,7 @@ class SQLiteBackend:
             raise QueueError("unavailable", f"there is no store at {self.path}: name a data folder")
         store = Store(Quiet(self.path), 0, refuse_to_repair)
         try:
-            opened = await self._in_thread(lambda: store.open(first=False))
+            opened = await self._in_thread(lambda: open_or_leave(store))
         except CannotOpen as error:
             raise QueueError("in_use", f"{error}; to a running broker go by http://") from error
         except (Trouble, Damaged) as error:
@@ -186,6 +186,15 @@ class SQLiteBackend:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def open_or_leave(store: Store) -> dict[str, Any]:
+    """Raises what `Store.open` does, and has given the lock back then."""
+    try:
+        return store.open(first=False)
+    except BaseException:
+        store.close()
+        raise
 
 
 class Quiet(SQLiteDatabase):

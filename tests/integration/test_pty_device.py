@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,11 @@ from bridges.serial.link import Link, LinkSettings
 from firmware_sim.faults import Faults, Incident, What, errors
 from firmware_sim.pty import PtyWire, plain_wire, real_world
 from firmware_sim.uart import DEVICE, HOST, LaneSettings, VirtualUart
+from tests.support.resources import descriptors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from firmware_sim.worlds import RealWorld
 
 
@@ -63,10 +65,6 @@ async def use(port: serial.Serial) -> None:
 
 def names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
-
-
-def descriptors() -> int:
-    return len(names(Path("/proc/self/fd")))
 
 
 def open_port(path: Path, baud: int = 115_200) -> serial.Serial:

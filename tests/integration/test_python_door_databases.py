@@ -247,6 +247,7 @@ async def test_what_is_no_store_is_told_and_left_as_it_is(
         with pytest.raises(QueueError) as told:
             await queue.receive()
         assert told.value.code in {"unavailable", "in_use"}
+        assert_free(path)
     assert (path.read_bytes() if path.exists() else None) == content
 
 
@@ -259,7 +260,15 @@ async def test_a_newer_store_is_not_moved_aside(tmp_path: Path) -> None:
     async with Queue("work", f"sqlite:///{tmp_path}") as queue:
         with pytest.raises(QueueError, match="newer release"):
             await queue.receive()
+        assert_free(tmp_path / STORE_FILE)
     assert named(tmp_path, "*newer*") == []
+
+
+def assert_free(path: Path) -> None:
+    """A broker may have the folder."""
+    database = SQLiteDatabase(path)
+    database.lock()
+    database.close()
 
 
 async def test_closing_ends_the_thread(tmp_path: Path) -> None:

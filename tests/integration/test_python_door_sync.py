@@ -198,9 +198,12 @@ def test_a_bad_url_leaves_no_thread_behind() -> None:
     assert threading.active_count() == before
 
 
+# Shells have the programs that run behind their backs ignore Ctrl-C, and so do their children.
 PROGRAM = """
-import sys
+import signal, sys
 from bridges.queues import SyncQueue
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with SyncQueue("work", sys.argv[1], token=sys.argv[2]) as queue:
     {}

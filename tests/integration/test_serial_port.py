@@ -8,7 +8,6 @@ import random
 import re
 import termios
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,10 +26,12 @@ from bridges.serial.modes import Plain, TextLines, Unframed
 from bridges.serial.overhearing import Way
 from bridges.serial.port_settings import Rs485
 from tests.support.pty_cable import PATIENCE, PtyCable
+from tests.support.resources import descriptors
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
 
     from bridges.serial.events import Event
     from bridges.serial.modes import SerialMachine
@@ -666,11 +667,7 @@ class TelnetServer:
 
 def resources() -> tuple[int, int, int]:
     """Open files, tasks, threads."""
-    return (
-        len(list(Path("/proc/self/fd").iterdir())),
-        len(asyncio.all_tasks()),
-        threading.active_count(),
-    )
+    return descriptors(), len(asyncio.all_tasks()), threading.active_count()
 
 
 async def turns(count: int = 20) -> None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.support import orphans
 from tests.support.process import LONGEST_WAIT, explain_missing
 
 USER = "postgres"  # who runs the server when we are root, which the server refuses to be
@@ -130,6 +131,7 @@ class PostgreSQL:
                 cwd=self.directory,
                 start_new_session=True,  # a group of its own, so that a kill reaches all of it
             )
+        orphans.enlist(-self._process.pid)
         while self._process.poll() is None and time.monotonic() < deadline:
             if self._is_ready():
                 return True
@@ -150,6 +152,7 @@ class PostgreSQL:
         else:
             process.send_signal(how)
         process.wait(3 * LONGEST_WAIT)
+        orphans.strike_off(-process.pid)
 
 
 def as_its_user(*command: str) -> list[str]:

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import pytest
 import trustme
 
+from tests.support import orphans
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -204,6 +206,7 @@ class BrokerProcess:
                 stderr=subprocess.STDOUT,
                 env={**clean_environment(), **self.environment},
             )
+        orphans.enlist(self.pid)
         deadline = time.monotonic() + LONGEST_WAIT
         for endpoint in self.endpoints.values():
             self._wait_until_it_accepts(endpoint, deadline)
@@ -224,6 +227,8 @@ class BrokerProcess:
             process.kill()
             process.wait()
             raise AssertionError(f"SIGTERM did not end the broker\n{self.log}") from None
+        finally:
+            orphans.strike_off(process.pid)
         assert code == 0, f"the broker ended with exit code {code}\n{self.log}"
         faults = [fault for fault in FAULTS if fault in self.log]
         assert not faults, f"the broker's log speaks of {faults}\n{self.log}"
@@ -234,6 +239,7 @@ class BrokerProcess:
         if process is not None:
             process.kill()
             process.wait()
+            orphans.strike_off(process.pid)
 
     def _write_settings(self, rules: Dialect) -> Path:
         tables = {**self.settings, "listener": self.listener}

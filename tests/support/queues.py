@@ -72,7 +72,11 @@ class QueueStore:
         self.database = make_database({**self._place, "max_size": 0, "retained_window": 10})
         self.store = Store(self.database, 10, salvage)
         configured = [(name, policy.to_json(), "[]") for name, policy in definitions]
-        opened = self.store.open(queues=configured)
+        try:
+            opened = self.store.open(queues=configured)
+        except BaseException:
+            self.store.close()
+            raise
         self.position = opened["meta"][0]
         return opened
 
