@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FULL, READ_ONLY, AWAY, LOCKED = "full", "read_only", "away", "locked"
 
 Row = tuple[Any, ...]
+Operations = list[tuple[str, list[Row]]]  # of one batch, in order
 
 # (the file, a stamp for what is moved aside) -> what came out of it, see `store.told`.
 Salvage: TypeAlias = "Callable[[Path, str], Any]"

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from broker.storage.database import Database, Row, Salvage
+    from broker.storage.database import Database, Operations, Row, Salvage
     from broker.storage.queues.ports import Result
-    from broker.storage.writing import Operations
 
 SALVAGES = 2  # of one opening: what is broken again after them is not the file
 

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Dialect
 
-    from broker.storage.database import Row
+    from broker.storage.database import Operations, Row
     from broker.storage.queues.ports import Queues, Result
     from broker.storage.statements import Maker, Run
-
-Operations = list[tuple[str, list[tuple[Any, ...]]]]
 
 # One session's rows in these end with it.
 OF_A_SESSION = (tables.subscription, tables.member, tables.inflight, tables.received)
@@ -62,13 +60,14 @@ class Writer:
         """All of them, in order."""
         count = 0
         results: list[Result] = []
-        self.queues.begin()
+        self.queues.begin(changes)
         for name, rows in changes:
             count += len(rows)
             if rows:
                 results += self._apply(connection, name, rows)
         self._sweep_at_once(connection, changes)
-        return Applied(count, results, self.queues.counts(connection))
+        events, counts = self.queues.finish(connection)
+        return Applied(count, results + events, counts)
 
     def _apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
         if name in OF_QUEUES:
@@ -109,13 +108,13 @@ class Writer:
         try:
             with connection.begin_nested():
                 results = self._apply(connection, name, [row])
-                counts = self.queues.counts(connection)
+                events, counts = self.queues.finish(connection)
         except (DBAPIError, driver_errors(connection.dialect)) as error:
             if name == "meta" or not is_refusal(error):
                 raise
             return None
         self.queues.committed()
-        return Applied(1, results, counts)
+        return Applied(1, results + events, counts)
 
     def committed(self) -> None:
         """The last `apply` or `sweep` is committed."""

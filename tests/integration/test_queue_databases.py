@@ -268,6 +268,46 @@ def test_brokers_that_start_at_once_install_once(url: str) -> None:
         queues.check()
 
 
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+def work_done(queues: QueueStore, what: str) -> int:
+    """A figure of the server's statistics."""
+    queues.sql("SELECT pg_stat_force_next_flush()")
+    queues.sql("SELECT 1")  # the flush comes with the end of the transaction before
+    ((figure,),) = queues.sql(f"SELECT {what}")
+    return int(figure)
+
+
+def test_what_is_put_and_leased_in_one_batch_is_written_once(url: str) -> None:
+    updates = "n_tup_upd FROM pg_stat_user_tables WHERE relname = 'queued'"
+    with closing(broker(url, "")) as queues:
+        queues.define("q")
+        before = work_done(queues, updates)
+        for _ in range(3):
+            row = queues.row("q", b"x")
+            ((_rows, *_),) = queues.do(
+                ("queue_put", [row]), queues.lease_operation("q", 5, "w", 30.0, 1 << 20)
+            )
+            assert len(_rows) == 1
+        assert work_done(queues, updates) == before
+        queues.put("q", b"x")
+        queues.take("q")
+        assert work_done(queues, updates) == before + 1
+
+
+def test_acknowledging_looks_at_nothing_but_what_is_acknowledged(url: str) -> None:
+    """A plan made while little is leased would lead by way of all that are leased."""
+    visits = "idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'queued_pkey'"
+    with closing(broker(url, "")) as queues:
+        queues.define("q")
+        queues.put("q", *[b"x"] * 100)
+        got = queues.lease("q", 100)
+        before = work_done(queues, visits)
+        assert queues.ack(*got) == ["ok"] * 100
+        assert work_done(queues, visits) >= before + 100
+
+
 # -- who hears of what -----------------------------------------------------------------------------
 
 
@@ -322,7 +362,11 @@ def test_counters_of_sessions_that_are_gone_are_gathered(server: PostgreSQL, url
     with closing(broker(url, "")) as queues:
         queues.define("q")
         for _ in range(3):
-            server.execute("SELECT heliograph.enqueue('q', '')", url)
+            ((session, _),) = server.execute(
+                "SELECT pg_backend_pid(), heliograph.enqueue('q', '')", url
+            )
+            # The server may still be at its end: this waits for it.
+            server.execute(f"SELECT pg_terminate_backend({session}, 30000)", url)
         queues.admin("reap", "")
         queues.check()
         assert queues.stats("q")["messages"] == 3

@@ -2,7 +2,8 @@
 -- array that is NULL is a column of NULLs.
 --
 -- A queue grows from nothing to a million within the life of a plan: so plans are made once, for any
--- size, and by way of the indexes.
+-- size, and by way of the indexes. `state::integer` is for no index: who knows a message's number
+-- shall not be led by way of all that are leased, however few those were when the plan was made.
 
 -- Which of the rows are left out (2), wait behind their key (1) or are too much (3); else 0.
 CREATE OR REPLACE FUNCTION heliograph._flags(
@@ -127,12 +128,16 @@ BEGIN
     END LOOP;
 END $$;
 
--- Put messages into queues; their numbers, in the order of the rows (NULL: not put).
+-- Put messages into queues; their numbers, in the order of the rows (NULL: not put). `at` is an
+-- instant that somebody has been told.
+DROP FUNCTION IF EXISTS heliograph._put(
+    bigint[], text[], integer[], text[], float8[], float8[], text[], text[], bytea[], bytea[],
+    integer[], text[], bigint[], bigint[], bigint[], text[], float8[]);
 CREATE OR REPLACE FUNCTION heliograph._put(
     given bigint[], queues text[], ranks integer[], keys text[], delays float8[], ttls float8[],
     dedup_ids text[], topics text[], payloads bytea[], blocks bytea[], firsts integer[],
     publishers text[], sizes bigint[], contents bigint[], new_tokens bigint[], consumers text[],
-    leases float8[]
+    leases float8[], at float8 DEFAULT NULL
 ) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -143,7 +148,7 @@ DECLARE
     each record;
 BEGIN
     FOR each IN
-        SELECT DISTINCT u.name FROM unnest(queues) AS u (name)
+        SELECT u.name FROM (SELECT DISTINCT unnest(queues)) AS u (name)
         WHERE NOT EXISTS (SELECT FROM heliograph.queue q WHERE q.name = u.name)
         ORDER BY u.name
     LOOP
@@ -153,7 +158,8 @@ BEGIN
             q.policy ->> 'on_full' <> 'reject'
             OR q.policy ->> 'order' = 'key'
             OR (q.policy ->> 'last_value')::boolean
-            OR (q.policy ->> 'dedup_window')::float8 > 0), false) AS are_special
+            OR (q.policy ->> 'dedup_window')::float8 > 0), false) AS are_special,
+        coalesce(bool_or((q.policy ->> 'ttl')::float8 > 0), false) AS have_ttl
     INTO these FROM heliograph.queue q WHERE q.name = ANY (queues);
     IF these.are_special THEN
         flags := heliograph._flags(queues, keys, dedup_ids, sizes, new_tokens);
@@ -162,7 +168,7 @@ BEGIN
     SELECT array_agg(
         CASE WHEN f = 2 THEN NULL ELSE coalesce(g, nextval('heliograph.queued_number')) END)
     INTO numbers FROM unnest(queues, given, flags) AS u (q, g, f);
-    now := heliograph._instant();
+    now := coalesce(at, heliograph._instant());
     INSERT INTO heliograph.queued (number, queue, state, rank, due, key, token, consumer,
         acquisitions, enqueued_at, expires_at, topic, first, publisher, size, content, properties,
         payload)
@@ -172,13 +178,14 @@ BEGIN
         u.rank,
         CASE WHEN u.token IS NOT NULL THEN now + u.lease WHEN u.delay > 0 THEN now + u.delay END,
         u.key, u.token, u.consumer, (u.token IS NOT NULL)::integer, now,
-        now + coalesce(u.ttl, nullif((q.policy ->> 'ttl')::float8, 0)),
+        now + CASE WHEN u.ttl IS NOT NULL OR NOT these.have_ttl THEN u.ttl ELSE (
+            SELECT nullif((q.policy ->> 'ttl')::float8, 0)
+            FROM heliograph.queue q WHERE q.name = u.queue) END,
         u.topic, u.first, u.publisher, u.size, u.content, u.properties, u.payload
     FROM unnest(numbers, queues, ranks, keys, delays, ttls, topics, payloads, blocks, firsts,
         publishers, sizes, contents, new_tokens, consumers, leases, flags
     ) AS u (number, queue, rank, key, delay, ttl, topic, payload, properties, first, publisher,
         size, content, token, consumer, lease, flag)
-    JOIN heliograph.queue q ON q.name = u.queue
     WHERE u.number IS NOT NULL;
     FOR each IN
         SELECT u.queue, count(*) AS count, sum(u.size)::bigint AS size,
@@ -247,7 +254,7 @@ BEGIN
         WITH deleted AS (
             DELETE FROM heliograph.queued q
             USING unnest(numbers, tokens) AS u (number, token)
-            WHERE q.number = u.number AND q.token = u.token AND q.state = 1
+            WHERE q.number = u.number AND q.token = u.token AND q.state::integer = 1
                 AND (q.due IS NULL OR q.due > now)
             RETURNING q.number, q.token, q.queue, q.key, q.content, q.size, q.consumer)
         SELECT queue, count(*) AS count, sum(size)::bigint AS size,
@@ -306,7 +313,7 @@ DECLARE
     rules jsonb;
 BEGIN
     SELECT * INTO message FROM heliograph.queued
-    WHERE number = its_number AND token = its_token AND state = 1
+    WHERE number = its_number AND token = its_token AND state::integer = 1
         AND (due IS NULL OR due > heliograph._instant()) FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM FROM heliograph.queued WHERE number = its_number;
@@ -359,7 +366,7 @@ BEGIN
     LOOP
         UPDATE heliograph.queued
         SET due = CASE WHEN due IS NOT NULL THEN heliograph._instant() + each.seconds END
-        WHERE number = each.number AND token = each.token AND state = 1
+        WHERE number = each.number AND token = each.token AND state::integer = 1
             AND (due IS NULL OR due > heliograph._instant())
         RETURNING queue, consumer INTO renewed;
         IF FOUND THEN
@@ -537,6 +544,37 @@ BEGIN
     END IF;
     next_in := heliograph._next_in(of_queue, now, again, rate_next_in, count);
     RETURN NEXT;
+END $$;
+
+-- Of these queues, those where all that comes now is next, and whose policy leaves nothing to decide:
+-- what is put at that instant may be put as leased. `ttl` is for messages that bring none.
+CREATE OR REPLACE FUNCTION heliograph._clear(of_queues text[]) RETURNS TABLE (
+    name text, now float8, ttl float8, next_in float8
+) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    asked text;
+    first_due float8;
+BEGIN
+    now := heliograph._instant();
+    FOREACH asked IN ARRAY of_queues LOOP
+        SELECT q.name, nullif((q.policy ->> 'ttl')::float8, 0) INTO name, ttl
+        FROM heliograph.queue q WHERE q.name = asked AND q.mode <> 'paused'
+            AND q.policy ->> 'order' = 'fifo' AND q.policy ->> 'on_full' = 'reject'
+            AND NOT (q.policy ->> 'last_value')::boolean
+            AND (q.policy ->> 'dedup_window')::float8 <= 0
+            AND (q.policy ->> 'max_rate')::float8 <= 0;
+        CONTINUE WHEN NOT FOUND;
+        first_due := least(
+            (SELECT min(q.due) FROM heliograph.queued q WHERE q.queue = asked AND q.state = 1),
+            (SELECT min(q.due) FROM heliograph.queued q WHERE q.queue = asked AND q.state = 3));
+        CONTINUE WHEN first_due <= now
+            OR EXISTS (SELECT FROM heliograph.queued q WHERE q.queue = asked AND q.state = 0)
+            OR EXISTS (SELECT FROM heliograph.queue_later l WHERE l.queue = asked);
+        next_in := first_due - now;
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
 -- When to ask again. What is ready and was not to be had is in the hands of a transaction that may

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "heliograph"
 # What `heliograph.version` says. Raise it whenever a .sql file changes.
-VERSION = 3
+VERSION = 4
 LOCK = 0x48656C6971  # "Heliq"
 SCRIPTS = ("tables", "rules", "batches", "administration", "door")
 
@@ -93,9 +93,10 @@ def run_script(connection: Connection, text: str) -> None:
 
 
 def fetch(connection: Connection, text: str, values: Row = ()) -> list[Any]:
-    """The driver's own tuples: SQLAlchemy's rows cost more, and marshal refuses them."""
-    result = connection.exec_driver_sql(text, values)
-    assert result.cursor is not None
-    rows = result.cursor.fetchall()
-    result.close()
-    return list(rows)
+    """By the driver itself, within the connection's transaction: what SQLAlchemy does for a
+    statement costs more than most of these, and marshal refuses its rows.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    driver: Any = connection.connection.driver_connection
+    return list(driver.execute(text, values).fetchall())

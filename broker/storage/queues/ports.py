@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from broker.storage.database import Row
+    from broker.storage.database import Operations, Row
 
 # (call, value): what an operation answers. Call 0 is nobody's: its value is (queue, what, count)
 # and tells what has happened by itself, `what` being one of EVENTS.
 Result: TypeAlias = tuple[int, Any]
+Count: TypeAlias = tuple[str, int, int]  # queue, messages, bytes
 
 # Messages that have gone without being acknowledged, by the reason; `dead` are in the dead letters.
 EVENTS = ("dropped", "expired", "replaced", "duplicate", "lost", "dead")
@@ -37,6 +38,10 @@ OPERATIONS = (
 )
 QUESTIONS = ("queue_stats", "queue_peek")
 
+# Places in a row of `queue_put`.
+NUMBER, QUEUE, RANK, KEY, DELAY, TTL, DEDUP_ID, TOPIC = range(8)
+PAYLOAD, PROPERTIES, FIRST, PUBLISHER, SIZE, CONTENT, TOKEN, CONSUMER, LEASE = range(8, 17)
+
 
 class Queues(Protocol):
     """The queues of one database. Every method but `begin` and `committed` works on the connection
@@ -48,15 +53,17 @@ class Queues(Protocol):
         policy JSON, bindings JSON) and return `queues` and `queued_next` for `opened`.
         """
 
-    def begin(self) -> None:
-        """A batch begins. If the last one was not `committed`, it has not happened."""
+    def begin(self, operations: Operations | None = None) -> None:
+        """A batch begins, with these operations, as far as is known. If the last one was not
+        `committed`, it has not happened.
+        """
 
     def apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
-        """One operation, with at least one row."""
+        """One operation, with at least one row; what it answers."""
 
-    def counts(self, connection: Connection) -> list[tuple[str, int, int]]:
-        """The batch's last step: write what is left to write; (queue, messages, bytes) of every
-        queue that it has touched.
+    def finish(self, connection: Connection) -> tuple[list[Result], list[Count]]:
+        """The batch's last step: write what is left to write; what has happened by itself, and the
+        counts of every queue that the batch has touched.
         """
 
     def committed(self) -> None:

@@ -7,43 +7,52 @@ operation of a batch, with an array for each column. Instants are the server's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from broker.storage.queues.at_once import AtOnce
+from broker.storage.queues.cleaning import (
+    ACK_CLEANING,
+    FAIL_CLEANING,
+    PUT_CLEANING,
+    RENEW_CLEANING,
+    Cleaning,
+    cleaned,
+    cleaned_lease,
+    text,
+)
 from broker.storage.queues.installing import SCHEMA, fetch, install
-from broker.storage.queues.ports import IN_USE, UNKNOWN
+from broker.storage.queues.ports import CONTENT, IN_USE, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
-    from broker.storage.database import Row
-    from broker.storage.queues.ports import Result
+    from broker.storage.database import Operations, Row
+    from broker.storage.queues.ports import Count, Result
 
 CHANNEL = "heliograph_queue"
-LARGEST = (1 << 63) - 1
-LONGEST = 10 * 365 * 86_400.0  # seconds; nobody waits for longer
-LONGEST_REASON = 1_000  # characters
-MOST_AT_ONCE = 1_000  # messages in one answer
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function that takes an array for each column of an operation, after the first `skipped`."""
+    """A function that takes an array for each column of an operation, after the first `skipped`,
+    and perhaps `more`.
+    """
 
     text: str
     kinds: tuple[str, ...]
     skipped: int = 0
 
-    def __call__(self, connection: Connection, rows: list[Row]) -> Any:
+    def __call__(self, connection: Connection, rows: list[Row], *more: Any) -> Any:
         columns = list(zip(*rows, strict=True))[self.skipped :]
         values = [array(each, kind) for each, kind in zip(columns, self.kinds, strict=True)]
-        return fetch(connection, self.text, tuple(values))[0][0]
+        return fetch(connection, self.text, (*values, *more))[0][0]
 
 
-def call(function: str, *types: str, skipped: int = 0) -> Call:
-    arrays = ", ".join(f"%s::{each}[]" for each in types)
-    return Call(f"SELECT {SCHEMA}.{function}({arrays})", types, skipped)
+def call(function: str, *types: str, skipped: int = 0, more: tuple[str, ...] = ()) -> Call:
+    taken = [*(f"%s::{each}[]" for each in types), *more]
+    return Call(f"SELECT {SCHEMA}.{function}({', '.join(taken)})", types, skipped)
 
 
 def array(column: Row, kind: str) -> str | None:
@@ -70,13 +79,13 @@ def bytes_element(value: bytes) -> str:
 ELEMENTS: dict[str, Callable[[Any], str]] = {"text": text_element, "bytea": bytes_element}
 
 
-CONTENT = call("_content", "bytea", "bigint", skipped=1)
+CONTENTS = call("_content", "bytea", "bigint", skipped=1)
 PUT = call(
     "_put",
     *("bigint", "text", "integer", "text", "float8", "float8", "text", "text", "bytea", "bytea"),
     *("integer", "text", "bigint", "bigint", "bigint", "text", "float8"),
+    more=("%s::float8",),
 )
-PLACE_OF_CONTENT = 13
 ACK = call("_ack", "bigint", "bigint", skipped=1)
 FAIL = call("_fail", "bigint", "bigint", "text", "float8", "text", skipped=1)
 RENEW = call("_renew", "bigint", "bigint", "float8", skipped=1)
@@ -104,8 +113,10 @@ VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
 NOT_DROPPED = -1
 STATS = f"SELECT * FROM {SCHEMA}._stats(%s)"  # noqa: S608 - our own names
 PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
-TOUCHED = f"SELECT * FROM {SCHEMA}._touched()"  # noqa: S608 - as above
-EVENTS = "SELECT current_setting('heliograph.events', true)"
+FINISH = f"""
+    SELECT queue, messages, bytes, current_setting('heliograph.events', true)
+    FROM (SELECT) AS once LEFT JOIN {SCHEMA}._touched() ON true
+"""  # noqa: S608 - as above
 NO_EVENTS = "SELECT set_config('heliograph.events', '', true)"
 NEXT_NUMBER = f"SELECT last_value + is_called::integer FROM {SCHEMA}.queued_number"  # noqa: S608
 QUEUES = f"""
@@ -114,57 +125,15 @@ QUEUES = f"""
 """  # noqa: S608 - as above
 
 
-# -- what a database would refuse ------------------------------------------------------------------
-
-
-def cleaned(row: Row, cleaning: Cleaning) -> Row:
-    """The row, with the columns at these places as a database takes them."""
-    for place, clean in cleaning:
-        value = row[place]
-        if value is not None and (better := clean(value)) is not value:
-            row = (*row[:place], better, *row[place + 1 :])
-    return row
-
-
-def text(value: str) -> str:
-    if value.isascii() and "\0" not in value:
-        return value
-    return value.encode(errors="replace").decode().replace("\0", "")
-
-
-def reason(value: str) -> str:
-    return text(value[:LONGEST_REASON])
-
-
-def number(value: int) -> int:
-    """0, of which there is no message and no lease, for what is no number of ours."""
-    return value if 0 < value <= LARGEST else 0
-
-
-def duration(value: float) -> float:
-    """One that can be counted with, whatever somebody has asked for."""
-    if 0 <= value <= LONGEST:
-        return value
-    return LONGEST if value > 0 else 0.0
-
-
-Cleaning: TypeAlias = "tuple[tuple[int, Callable[[Any], Any]], ...]"
-
-PUT_CLEANING: Cleaning = (
-    *((place, text) for place in (3, 6, 7, 11, 15)),  # key, dedup_id, topic, publisher, consumer
-    *((place, duration) for place in (4, 5, 16)),  # delay, ttl, lease
-)
-ACK_CLEANING: Cleaning = ((1, number), (2, number))
-FAIL_CLEANING: Cleaning = (*ACK_CLEANING, (4, duration), (5, reason))
-RENEW_CLEANING: Cleaning = (*ACK_CLEANING, (3, duration))
-
-
 class PostgreSQLQueues:
     """See `ports.Queues`."""
 
-    __slots__ = ("_contents", "_operations")
+    __slots__ = ("_at_once", "_contents", "_full", "_is_idle", "_operations")
 
     def __init__(self) -> None:
+        self._is_idle = True  # this batch has nothing for queues
+        self._full: set[str] = set()  # queues with more than was wanted, when last asked
+        self._at_once = AtOnce([], self._full)
         self._contents: dict[int, int] = {}  # of this batch: id there -> id in the database
         self._operations: dict[str, Callable[[Connection, list[Row]], list[Result]]] = {
             "queue_clock": self._on_clock,
@@ -190,14 +159,21 @@ class PostgreSQLQueues:
             "shared_queues": True,
         }
 
-    def begin(self) -> None:
-        """A batch begins with its `queue_clock`, also where its rows come one by one."""
+    def begin(self, operations: Operations | None = None) -> None:
+        self._is_idle = True
+        self._at_once = AtOnce(operations or [], self._full)
 
     def apply(self, connection: Connection, name: str, rows: list[Row]) -> list[Result]:
+        self._is_idle = False
         return self._operations[name](connection, rows)
 
-    def counts(self, connection: Connection) -> list[tuple[str, int, int]]:
-        return fetch(connection, TOUCHED)
+    def finish(self, connection: Connection) -> tuple[list[Result], list[Count]]:
+        if self._is_idle:
+            return [], []
+        *_, text = (rows := fetch(connection, FINISH))[0]
+        if text:  # where the rows of a batch come one by one, it is not over
+            fetch(connection, NO_EVENTS)
+        return events(text or ""), [row[:3] for row in rows if row[0] is not None]
 
     def committed(self) -> None:
         """Nothing is kept here from one batch to the next."""
@@ -218,33 +194,40 @@ class PostgreSQLQueues:
         return []
 
     def _on_content(self, connection: Connection, rows: list[Row]) -> list[Result]:
-        ids = CONTENT(connection, [(row[0], row[1], row[2]) for row in rows])
+        ids = CONTENTS(connection, [(row[0], row[1], row[2]) for row in rows])
         self._contents.update(zip((row[0] for row in rows), ids, strict=True))
         return []
 
     def _on_put(self, connection: Connection, rows: list[Row]) -> list[Result]:
         if self._contents:
             rows = [self._with_content(row) for row in rows]
-        PUT(connection, [cleaned(row, PUT_CLEANING) for row in rows])
-        return events(connection)
+        rows = [cleaned(row, PUT_CLEANING) for row in rows]
+        marked = self._at_once.mark(connection, rows)
+        self._at_once.number(PUT(connection, marked, self._at_once.now))
+        return []
 
     def _with_content(self, row: Row) -> Row:
-        content = row[PLACE_OF_CONTENT]
+        content = row[CONTENT]
         if content is None:
             return row
-        return (*row[:PLACE_OF_CONTENT], self._contents.get(content), *row[PLACE_OF_CONTENT + 1 :])
+        return (*row[:CONTENT], self._contents.get(content), *row[CONTENT + 1 :])
 
     def _on_leave(self, connection: Connection, rows: list[Row]) -> list[Result]:
         LEAVE(connection, rows)
-        return events(connection)
+        return []
 
     def _on_admin(self, connection: Connection, rows: list[Row]) -> list[Result]:
         results = [(row[0], administer(connection, *row[1:])) for row in rows]
-        return [each for each in results if each[0]] + events(connection)
+        return [each for each in results if each[0]]
 
     def _on_lease(self, connection: Connection, rows: list[Row]) -> list[Result]:
-        results = [(row[0], lease(connection, row[1:])) for row in rows]
-        return results + events(connection)
+        return [(row[0], self._leased(connection, cleaned_lease(row))) for row in rows]
+
+    def _leased(self, connection: Connection, asked: Row) -> Any:
+        answer = self._at_once.answer(asked[0]) or lease(connection, asked)
+        has_more = answer != UNKNOWN and answer[1] == 0
+        (self._full.add if has_more else self._full.discard)(asked[0])
+        return answer
 
 
 def settling(
@@ -254,18 +237,13 @@ def settling(
 
     def run(connection: Connection, rows: list[Row]) -> list[Result]:
         answers = settle(connection, [cleaned(row, cleaning) for row in rows])
-        results = [(row[0], answer) for row, answer in zip(rows, answers, strict=True) if row[0]]
-        return results + events(connection)
+        return [(row[0], answer) for row, answer in zip(rows, answers, strict=True) if row[0]]
 
     return run
 
 
-def lease(connection: Connection, arguments: Row) -> Any:
-    queue, consumer, most, most_bytes, seconds, first_token = arguments
-    most = min(max(most, 1), MOST_AT_ONCE)
-    until = None if seconds is None else duration(seconds)
-    values = (text(queue), text(consumer), most, min(most_bytes, LARGEST), until, first_token)
-    *rows, last = fetch(connection, TAKE, values)
+def lease(connection: Connection, asked: Row) -> Any:
+    *rows, last = fetch(connection, TAKE, asked)
     next_in, clock, note = last[LENGTH_OF_ROW:]
     if note == UNKNOWN:
         return UNKNOWN
@@ -290,11 +268,7 @@ def stats(connection: Connection, name: str | None) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
-def events(connection: Connection) -> list[Result]:
+def events(text: str) -> list[Result]:
     """What has happened by itself: (0, (queue, what, count)) each."""
-    text = fetch(connection, EVENTS)[0][0]
-    if not text:
-        return []
-    fetch(connection, NO_EVENTS)
     told = (line.split() for line in text.splitlines())
     return [(0, (queue, what, int(count))) for queue, what, count in told]

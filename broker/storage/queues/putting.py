@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.storage.queues.ports import (
+    CONSUMER,
+    CONTENT,
+    DEDUP_ID,
+    DELAY,
+    KEY,
+    LEASE,
+    NUMBER,
+    QUEUE,
+    SIZE,
+    TOKEN,
+)
 from broker.storage.queues.work import bounded, by_queue
 from broker.storage.tables import DELAYED, LEASED, READY, queued
 
@@ -12,9 +24,6 @@ if TYPE_CHECKING:
     from broker.storage.queues.state import QueueState
     from broker.storage.queues.work import Work
 
-# Places in a row of `queue_put`.
-NUMBER, QUEUE, KEY, DELAY, DEDUP_ID, SIZE, CONTENT = 0, 1, 3, 4, 6, 12, 13
-TOKEN, CONSUMER, LEASE_SECONDS = 14, 15, 16
 PLACES = [f"?{place}" for place in range(1, len(queued.c) + 1)]
 # A number that is there already is a batch's that has come again.
 INSERT = f"INSERT OR IGNORE INTO queued VALUES ({', '.join(PLACES)})"  # noqa: S608 - question marks
@@ -100,7 +109,7 @@ def _insert_special(work: Work, state: QueueState, rows: list[Row]) -> int:
     now, ttl = work.now, state.policy.ttl
     for row in rows:
         if row[TOKEN] is not None:
-            state.activate(row[CONSUMER], now, row[LEASE_SECONDS])
+            state.activate(row[CONSUMER], now, row[LEASE])
             state.spend(1, now)
     statement = INSERT_IN_LINE if state.policy.is_keyed else INSERT
     return work.run_many(statement, [_stored(row, now, ttl) for row in rows])

@@ -137,7 +137,7 @@ BEGIN
     IF head.number IS NOT NULL THEN  -- younger than what came back from the dead letters
         UPDATE heliograph.queued SET state = 2 WHERE number = (
             SELECT number FROM heliograph.queued
-            WHERE number = head.number AND queue = of_queue AND state IN (0, 3)
+            WHERE number = head.number AND queue = of_queue AND state::integer IN (0, 3)
             FOR UPDATE SKIP LOCKED);
         IF NOT FOUND THEN
             RETURN false;
@@ -149,7 +149,7 @@ BEGIN
         due = CASE WHEN due > now THEN due END
     WHERE number = (
         SELECT number FROM heliograph.queued
-        WHERE number = following.number AND queue = of_queue AND state = 2
+        WHERE number = following.number AND queue = of_queue AND state::integer = 2
         FOR UPDATE SKIP LOCKED);
     IF NOT FOUND THEN
         RETURN false;

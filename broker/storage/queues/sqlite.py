@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from broker.storage.queues import administration, asking, leasing, putting, settling
+from broker.storage.queues.ports import CONSUMER, QUEUE, TOKEN
 from broker.storage.queues.state import described
 from broker.storage.queues.work import Work
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from broker.storage.database import Row
-    from broker.storage.queues.ports import Result
+    from broker.storage.database import Operations, Row
+    from broker.storage.queues.ports import Count, Result
 
 HIGHEST = (
     "SELECT max((SELECT coalesce(max(number), 0) FROM queued),"
@@ -64,7 +65,7 @@ class SQLiteQueues:
             "queued_next": work.fetch(HIGHEST)[0][0] + 1,
         }
 
-    def begin(self) -> None:
+    def begin(self, operations: Operations | None = None) -> None:  # noqa: ARG002 - each when it comes
         """See Queues."""
         self._is_known = self._is_known and not self._is_open
         self._is_open = True
@@ -74,11 +75,12 @@ class SQLiteQueues:
         work = self._working_on(connection)
         self._operations[name](work, rows)
         results, work.results = work.results, []
-        return results + work.take_events()
+        return results
 
-    def counts(self, connection: Connection) -> list[tuple[str, int, int]]:
+    def finish(self, connection: Connection) -> tuple[list[Result], list[Count]]:
         """See Queues."""
-        return self._working_on(connection).flush()
+        work = self._working_on(connection)
+        return work.take_events(), work.flush()
 
     def committed(self) -> None:
         """See Queues."""
@@ -113,8 +115,8 @@ class SQLiteQueues:
     def _put(self, work: Work, rows: list[Row]) -> None:
         putting.put(work, rows)
         for row in rows:
-            if row[putting.TOKEN] is not None:
-                self._served.setdefault(row[putting.CONSUMER], set()).add(row[putting.QUEUE])
+            if row[TOKEN] is not None:
+                self._served.setdefault(row[CONSUMER], set()).add(row[QUEUE])
 
     def _lease(self, work: Work, rows: list[Row]) -> None:
         for row in rows:
