@@ -1,17 +1,19 @@
 """Simulated devices: seeded sensors on a virtual wire or a real network, fleets of them with an
-exact ledger, and real firmware in an emulator (`mcu/`).
+exact ledger, and real firmware, compiled for this computer or in an emulator.
 
 A device is outside: it shares codecs and the link with the bridges and nothing else.
 
-Where to look, each row knowing those above it:
+Where to look, each room knowing those above it, and those on one line not each other:
 
-    the wire       faults < uart < worlds (virtual and real time) < pty (a port for a gateway)
-    speaking       client (what all can do); clients/ on a wire; tcp, mqtt_library over a network
-    a device       signals, battery, flash, bugs; application: what it does with them
-    the books      ledger < balance; evidence < diagnosis; books has them all; record: over time
-    a scenario     rules < scenario_keys, scenario_checks < scenario_file; wires, endpoint
-    a fleet        crew (its devices), commanding < fleet; ways: who carries its messages,
-                   in virtual time by hub, hub_port and wired, in real time by tcp and wired
-    for people     progress, report/, command (`heliograph sim`)
-    real firmware  mcu/ (C); images < emulator < emulated_port < command_emulate; compiled
+    wire/                 what happens to bytes, in virtual and in real time; ports for a gateway
+    device/               what a device is made of: signals, battery, flash, bugs
+    books/                what was said, what arrived, and the difference
+    clients/              a device's ways to speak on a wire
+    network/              the same over TCP, TLS and WebSocket
+    scenario/, firmware/  what a file says shall be simulated; real firmware behind a port
+    fleet/                the devices of a scenario, and the broker that they are told of
+    report/               the figures for people: progress, text, JSON, a page
+    command.py            `heliograph sim`; command_emulate.py: an emulated controller as a port
+
+mcu/ is not Python: the client in C, the firmware made with it, and what builds both.
 """

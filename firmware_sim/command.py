@@ -16,23 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from firmware_sim.endpoint import parse_endpoint
-from firmware_sim.fleet import FleetError
-from firmware_sim.progress import Progress
+from firmware_sim.fleet.fleet import FleetError
+from firmware_sim.network.endpoint import parse_endpoint
 from firmware_sim.report.figures import as_json, figures_of
 from firmware_sim.report.page import page
+from firmware_sim.report.progress import Progress
 from firmware_sim.report.text import text_report
-from firmware_sim.rules import DAY, Duration, Whole
-from firmware_sim.scenario import LONGEST, MOST_DEVICES, ScenarioError, scaled
-from firmware_sim.scenario_checks import checked
-from firmware_sim.scenario_file import load
+from firmware_sim.scenario.checks import checked
+from firmware_sim.scenario.file import load
+from firmware_sim.scenario.rules import DAY, Duration, Whole
+from firmware_sim.scenario.scenario import LONGEST, MOST_DEVICES, ScenarioError, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from firmware_sim.fleet import Outcome
+    from firmware_sim.fleet.fleet import Outcome
     from firmware_sim.report.figures import Figures
-    from firmware_sim.scenario import Scenario
+    from firmware_sim.scenario.scenario import Scenario
 
 PAGE, JSON, TEXT, LEDGER = "report.html", "report.json", "report.txt", "ledger.txt"
 _SHOWN: Final = 0.5  # seconds between two looks at the progress
@@ -64,7 +64,7 @@ def _run(scenario: Scenario, options: argparse.Namespace) -> Outcome:
 
 
 def _run_virtual(scenario: Scenario) -> Outcome:
-    from firmware_sim.virtual import VirtualRun
+    from firmware_sim.fleet.virtual import VirtualRun
 
     run = VirtualRun(scenario)
     progress = Progress(run.fleet)
@@ -77,7 +77,7 @@ def _run_virtual(scenario: Scenario) -> Outcome:
 
 
 async def _run_real(scenario: Scenario, authority: str) -> Outcome:
-    from firmware_sim.real import RealRun
+    from firmware_sim.fleet.real import RealRun
 
     run = RealRun(scenario, authority)
     progress = Progress(run.fleet)

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firmware_sim.emulated_port import emulated_port
-from firmware_sim.emulator import EmulatorError
-from firmware_sim.faults import errors
-from firmware_sim.images import PARTS, ImageError, check_image
+from firmware_sim.firmware.emulator import EmulatorError
+from firmware_sim.firmware.images import PARTS, ImageError, check_image
+from firmware_sim.firmware.port import emulated_port
+from firmware_sim.wire.faults import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

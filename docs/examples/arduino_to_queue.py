@@ -19,8 +19,8 @@ from pathlib import Path
 
 import aiomqtt
 
-from firmware_sim.emulated_port import emulated_port
-from firmware_sim.images import PARTS
+from firmware_sim.firmware.images import PARTS
+from firmware_sim.firmware.port import emulated_port
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 MCU = Path(__file__).parents[2] / "firmware_sim" / "mcu"

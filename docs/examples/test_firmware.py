@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import aiomqtt
 import pytest
 
-from firmware_sim.emulated_port import emulated_port
-from firmware_sim.images import PARTS
+from firmware_sim.firmware.images import PARTS
+from firmware_sim.firmware.port import emulated_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,1 +1,1 @@
-"""A device's ways to the broker: client machines (`firmware_sim/client.py`) on a wire."""
+"""A device's ways to speak on a wire: client (what all can do), and a machine for each."""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from bridges.mqttsn.codes import Flags, TopicIdType
 from bridges.mqttsn.packets import Packet, Publish, Pubrel
-from firmware_sim.client import Acknowledged, Failed
+from firmware_sim.clients.client import Acknowledged, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from firmware_sim.client import ClientEvent, Message
+    from firmware_sim.clients.client import ClientEvent, Message
     from firmware_sim.clients.topics import Ref, Topics
 
 _LAST_ID: Final = 0xFFFF

@@ -45,7 +45,7 @@ from bridges.mqttsn.packets import (
     WillTopic,
     WillTopicReq,
 )
-from firmware_sim.client import (
+from firmware_sim.clients.client import (
     Acknowledged,
     Arrived,
     Asleep,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from bridges.serial.events import Reading
 from bridges.serial.frames import Channel
 from bridges.serial.modes import LONGEST_LINE, TextLines, Unframed, reading
-from firmware_sim.client import Acknowledged, Arrived, Asleep, Collected, Message, Up
+from firmware_sim.clients.client import Acknowledged, Arrived, Asleep, Collected, Message, Up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from firmware_sim.client import ClientEvent
+    from firmware_sim.clients.client import ClientEvent
 
 
 class TextClient:

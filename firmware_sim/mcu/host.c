@@ -3,7 +3,7 @@
  * The same firmware on a computer, in two ways:
  *
  *     host DEVICE         on a serial device, a pty for example; without one on standard input and output
- *     libhost.so          bytes and time come as arguments (firmware_sim/compiled.py), so a test turns the clock
+ *     libhost.so          bytes and time come as arguments (firmware_sim/firmware/compiled.py), so a test turns the clock
  */
 #define _DEFAULT_SOURCE 1
 #include <stddef.h>

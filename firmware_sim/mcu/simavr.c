@@ -4,8 +4,8 @@
  *
  *     simavr-run IMAGE.elf ... fd=UART ... fd=CONTROL
  *
- * It is run by firmware_sim/emulator.py in the place of QEMU, and knows as much of QEMU's control protocol as that needs: one
- * command a line, each answered. The controller runs at its 16 MHz, and stands still until it is told to run.
+ * It is run by firmware_sim/firmware/emulator.py in the place of QEMU, and knows as much of QEMU's control protocol as that
+ * needs: one command a line, each answered. The controller runs at its 16 MHz, and stands still until it is told to run.
  */
 #define _DEFAULT_SOURCE 1
 #include <poll.h>

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from firmware_sim.balance import Balance, balance_of
-from firmware_sim.bugs import WHAT_IT_IS
-from firmware_sim.diagnosis import Finding, diagnose
+from firmware_sim.books.balance import Balance, balance_of
+from firmware_sim.books.diagnosis import Finding, diagnose
+from firmware_sim.device.bugs import WHAT_IT_IS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from firmware_sim.fleet import Outcome
-    from firmware_sim.ledger import Stream
-    from firmware_sim.scenario import Kind
+    from firmware_sim.books.ledger import Stream
+    from firmware_sim.fleet.fleet import Outcome
+    from firmware_sim.scenario.scenario import Kind
 
 PER_DECADE: Final = 6  # steps of the distribution of latencies
 _SHORTEST, _DECADES = 1e-4, 9  # from 0.1 ms upwards

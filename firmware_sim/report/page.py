@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from firmware_sim.bugs import WHAT_IT_IS
+from firmware_sim.device.bugs import WHAT_IT_IS
 from firmware_sim.report import charts
 from firmware_sim.report.words import count, plural, span, wait
 

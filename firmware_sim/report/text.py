@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from firmware_sim.bugs import WHAT_IT_IS
+from firmware_sim.device.bugs import WHAT_IT_IS
 from firmware_sim.report.words import count, plural, span, wait
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import serial
 
-from firmware_sim.emulator import EmulatedEnd, Emulator
-from firmware_sim.faults import errors
-from firmware_sim.images import PARTS, check_image
-from firmware_sim.uart import LaneSettings
-from firmware_sim.worlds import RealWorld
+from firmware_sim.firmware.emulator import EmulatedEnd, Emulator
+from firmware_sim.firmware.images import PARTS, check_image
+from firmware_sim.wire.faults import errors
+from firmware_sim.wire.uart import LaneSettings
+from firmware_sim.wire.worlds import RealWorld
 from tests.support.device_conversations import (
     IMAGE_TALKS,
     TALKS,

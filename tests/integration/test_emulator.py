@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from firmware_sim import command_emulate
-from firmware_sim.emulated_port import emulated_port
-from firmware_sim.emulator import Emulator, EmulatorError
-from firmware_sim.images import PARTS, ImageError
+from firmware_sim.firmware.emulator import Emulator, EmulatorError
+from firmware_sim.firmware.images import PARTS, ImageError
+from firmware_sim.firmware.port import emulated_port
 from tests.support.mcu import built
 
 PATIENCE = 30  # seconds
@@ -27,9 +27,9 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from firmware_sim import command_emulate
-from firmware_sim.emulated_port import emulated_port
-from firmware_sim.emulator import Emulator
-from firmware_sim.images import PARTS
+from firmware_sim.firmware.port import emulated_port
+from firmware_sim.firmware.emulator import Emulator
+from firmware_sim.firmware.images import PARTS
 emulator = Emulator(Path(sys.argv[1]), PARTS["lm3s6965"])
 emulator.run()
 print(emulator.pid, flush=True)

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import pytest
 from paho.mqtt.publish import single
 
-from firmware_sim.balance import Balance, balance_of
-from firmware_sim.bugs import Bug
-from firmware_sim.diagnosis import diagnose
-from firmware_sim.fleet import FleetError
-from firmware_sim.real import RealRun
-from firmware_sim.scenario import Incident, Kind, Scenario
+from firmware_sim.books.balance import Balance, balance_of
+from firmware_sim.books.diagnosis import diagnose
+from firmware_sim.device.bugs import Bug
+from firmware_sim.fleet.fleet import FleetError
+from firmware_sim.fleet.real import RealRun
+from firmware_sim.scenario.scenario import Incident, Kind, Scenario
 from tests.support.process import HOST, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from firmware_sim.fleet import Outcome
-    from firmware_sim.ledger import Stream
+    from firmware_sim.books.ledger import Stream
+    from firmware_sim.fleet.fleet import Outcome
     from tests.integration.conftest import StartBroker
     from tests.support.process import BrokerProcess, Certificates
 
@@ -212,7 +212,7 @@ async def test_broken_firmware_is_named_at_a_real_broker(broker: BrokerProcess) 
 
 
 async def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("firmware_sim.real.REACHED_WITHIN", 0.5)
+    monkeypatch.setattr("firmware_sim.fleet.real.REACHED_WITHIN", 0.5)
     port = free_port()
     made = RealRun(Scenario("none", (Kind("x"),), broker=f"mqtt://{HOST}:{port}"))
     with pytest.raises(FleetError, match=rf"cannot subscribe at mqtt://{HOST}:{port}: .*refused"):

@@ -6,17 +6,17 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from firmware_sim.balance import Balance, balance_of
-from firmware_sim.real import RealRun
-from firmware_sim.scenario import Incident, Kind, Scenario
-from firmware_sim.wires import WireSettings
+from firmware_sim.books.balance import Balance, balance_of
+from firmware_sim.fleet.real import RealRun
+from firmware_sim.scenario.scenario import Incident, Kind, Scenario
+from firmware_sim.scenario.wires import WireSettings
 from tests.support.process import HOST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from firmware_sim.books import Books
-    from firmware_sim.fleet import Fleet
+    from firmware_sim.books.books import Books
+    from firmware_sim.fleet.fleet import Fleet
     from tests.integration.conftest import StartBroker
 
 LONGEST = 60.0  # seconds; the run ends long before

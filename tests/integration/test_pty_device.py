@@ -12,15 +12,15 @@ import serial
 from bridges.serial.events import Event, Received
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
-from firmware_sim.faults import Faults, Incident, What, errors
-from firmware_sim.pty import PtyWire, plain_wire, real_world
-from firmware_sim.uart import DEVICE, HOST, LaneSettings, VirtualUart
+from firmware_sim.wire.faults import Faults, Incident, What, errors
+from firmware_sim.wire.pty import PtyWire, plain_wire, real_world
+from firmware_sim.wire.uart import DEVICE, HOST, LaneSettings, VirtualUart
 from tests.support.resources import descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from firmware_sim.worlds import RealWorld
+    from firmware_sim.wire.worlds import RealWorld
 
 
 class Echo:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from firmware_sim.client import Up
+from firmware_sim.clients.client import Up
 from tests.integration.peer import memory_of
 from tests.support.process import HOST
 from tests.support.serial_bench import PATIENCE, Bench

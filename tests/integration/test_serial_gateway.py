@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridges.serial.frames import Capability
-from firmware_sim.client import Asleep, Collected, Down, Up
-from firmware_sim.faults import errors
+from firmware_sim.clients.client import Asleep, Collected, Down, Up
+from firmware_sim.wire.faults import errors
 from tests.support.mqttsn_client import CONNECT
 from tests.support.serial_bench import Bench
 from tests.support.sn_carriers import Foreign, UdpCarrier

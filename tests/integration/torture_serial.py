@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 
 from bridges.serial.frames import Capability
 from bridges.serial.link import Link, LinkSettings
-from firmware_sim.client import Up
-from firmware_sim.faults import errors
-from firmware_sim.uart import HOST
+from firmware_sim.clients.client import Up
+from firmware_sim.wire.faults import errors
+from firmware_sim.wire.uart import HOST
 from tests.integration.peer import memory_of
 from tests.support.serial_bench import Bench
 from tests.support.sn_carriers import Foreign, RadioEnd, UdpCarrier
@@ -38,7 +38,7 @@ from tests.support.watched import ANSWER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from firmware_sim.pty import PtyWire
+    from firmware_sim.wire.pty import PtyWire
     from tests.support.serial_bench import Listener
 
 RADIOS = ("one", "two")

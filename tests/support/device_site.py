@@ -21,8 +21,8 @@ from bridges.serial.events import Event, Received
 from bridges.serial.files import FileSender, Outcome
 from bridges.serial.frames import Capability, Channel
 from bridges.serial.link import Link, LinkSettings, State
-from firmware_sim.uart import HOST, LaneSettings, VirtualUart
-from firmware_sim.worlds import End, Line
+from firmware_sim.wire.uart import HOST, LaneSettings, VirtualUart
+from firmware_sim.wire.worlds import End, Line
 from tests.support.small_broker import SmallBroker
 
 Condition = Callable[[], bool]

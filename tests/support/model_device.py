@@ -7,7 +7,7 @@ from __future__ import annotations
 from random import Random
 
 from bridges.serial.link import LinkSettings
-from firmware_sim.client import Acknowledged, Arrived, Failed, Message, Up
+from firmware_sim.clients.client import Acknowledged, Arrived, Failed, Message, Up
 from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
 

@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from bridges.serial.frames import Capability
 from bridges.serial.link import LinkSettings
-from firmware_sim.client import (
+from firmware_sim.clients.client import (
     Acknowledged,
     Arrived,
     Asleep,
@@ -35,18 +35,18 @@ from firmware_sim.client import (
 )
 from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
-from firmware_sim.faults import NONE, Faults, Spoiler
-from firmware_sim.pty import PtyWire
-from firmware_sim.uart import LaneSettings, VirtualUart
-from firmware_sim.worlds import RealWorld
+from firmware_sim.wire.faults import NONE, Faults, Spoiler
+from firmware_sim.wire.pty import PtyWire
+from firmware_sim.wire.uart import LaneSettings, VirtualUart
+from firmware_sim.wire.worlds import RealWorld
 from tests.crash.victim import family
 from tests.support.process import HOST, BrokerProcess, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from firmware_sim.client import ClientEvent
-    from firmware_sim.worlds import End
+    from firmware_sim.clients.client import ClientEvent
+    from firmware_sim.wire.worlds import End
 
 PATIENCE = 60.0  # seconds: only a hang reaches it
 BAUD = 230_400

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from firmware_sim.balance import Balance, balance_of
-from firmware_sim.scenario import Incident, Kind, Scenario
-from firmware_sim.virtual import VirtualRun
+from firmware_sim.books.balance import Balance, balance_of
+from firmware_sim.fleet.virtual import VirtualRun
+from firmware_sim.scenario.scenario import Incident, Kind, Scenario
 
 if TYPE_CHECKING:
-    from firmware_sim.fleet import Outcome
+    from firmware_sim.fleet.fleet import Outcome
 
 
 def scenario(*kinds: Kind, incidents: tuple[Incident, ...] = (), **keys: Any) -> Scenario:

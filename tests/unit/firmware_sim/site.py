@@ -23,13 +23,13 @@ from bridges.serial.events import Received
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
 from bridges.serial.modes import PacketStream, Slip, Unframed
-from firmware_sim.client import Acknowledged, Arrived, Failed, Message
+from firmware_sim.clients.client import Acknowledged, Arrived, Failed, Message
 from firmware_sim.clients.framed import FramedClient, FramedSettings, sleeping
 from firmware_sim.clients.sn import SnSettings
 from firmware_sim.clients.unframed import raw_client, slip_client
-from firmware_sim.faults import NONE, Faults
-from firmware_sim.uart import LaneSettings, VirtualUart
-from firmware_sim.worlds import Line, VirtualWorld
+from firmware_sim.wire.faults import NONE, Faults
+from firmware_sim.wire.uart import LaneSettings, VirtualUart
+from firmware_sim.wire.worlds import Line, VirtualWorld
 from tests.support.broker import MemoryBroker
 from tests.unit.mqttsn.engine_world import EnginePipe
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridges.serial.modes import SerialMachine
-    from firmware_sim.client import ClientEvent
+    from firmware_sim.clients.client import ClientEvent
 
 T_RETRY = 5.0
 WIRES: dict[str, Callable[[], SerialMachine]] = {

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from firmware_sim import hub
 from firmware_sim.command import main
-from firmware_sim.endpoint import parse_endpoint
-from firmware_sim.fleet import FleetError
-from firmware_sim.real import load_tcp, make_room
+from firmware_sim.fleet import hub
+from firmware_sim.fleet.fleet import FleetError
+from firmware_sim.fleet.real import load_tcp, make_room
+from firmware_sim.network.endpoint import parse_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from firmware_sim.client import Message
+    from firmware_sim.clients.client import Message
 
 QUICK = """
 [scenario]
@@ -177,8 +177,8 @@ def test_two_processes_write_the_same_ledger_whatever_the_order_of_their_sets(
 
 
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "firmware_sim.tcp", raising=False)
-    monkeypatch.delattr("firmware_sim.tcp", raising=False)
+    monkeypatch.delitem(sys.modules, "firmware_sim.network.tcp", raising=False)
+    monkeypatch.delattr("firmware_sim.network.tcp", raising=False)
     monkeypatch.setitem(sys.modules, "paho.mqtt", None)
     with pytest.raises(FleetError, match=r"pip install 'heliograph\[sim\]'"):
         load_tcp()

@@ -1,0 +1,1 @@
+"""The books of a run: ledger < balance; evidence < diagnosis; books has them all."""

@@ -1,0 +1,1 @@
+"""What a scenario file may say: rules < scenario, wires < keys, checks < file (which reads one)."""

@@ -1,0 +1,3 @@
+"""The virtual wire, from below: faults (what goes wrong) < uart (pace, buffers) < worlds (virtual
+and real time) < pty (a port that a gateway opens).
+"""
