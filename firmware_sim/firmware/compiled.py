@@ -17,7 +17,9 @@ _ROOM: Final = 8192  # bytes that it says at once, at most
 
 
 class CompiledDevice:
-    """The device of `mcu/host.c`; `boots` counts its starts. It starts when it is `plugged`."""
+    """The device of `mcu/host.c`; `boots` counts its starts. It starts when it is `plugged`, each
+    time anew.
+    """
 
     def __init__(self, library: Path) -> None:
         self._library = _load(library)
@@ -83,6 +85,12 @@ class CompiledDevice:
         """See End."""
         size = self._library.host_take(self._buffer, _ROOM)
         return self._buffer.raw[:size]
+
+    def halt(self) -> None:
+        """Its power is gone: nobody looks at its clock."""
+
+    def close(self) -> None:
+        """It takes nothing but memory."""
 
 
 def _millis(now: float) -> int:

@@ -230,29 +230,39 @@ def _moved(end: socket.socket) -> int:
 
 class EmulatedEnd:
     """An emulated controller at the device's end of a `Line`. It starts when it is `plugged`, and
-    is reset when it is plugged again. `wake` is called when it has said something.
+    is reset when it is plugged again. `wake` is called when it has said something, `gone` when it
+    has ended by itself, and why.
     """
 
     def __init__(self, emulator: Emulator, loop: asyncio.AbstractEventLoop) -> None:
         self.emulator = emulator
         self.wake: Callable[[], None] = lambda: None
+        self.gone: Callable[[str], None] = lambda _: None
         self.failure: str | None = None  # why there is no emulator any more
         self.is_gone = asyncio.Event()
         self._loop = loop
         self._said: list[bytes] = []
         self._is_started = False
-        loop.add_reader(emulator.fileno(), self._on_readable)
+        self._watched: int | None = None
+        self._watch()
 
     def plugged(self, _now: float) -> None:
         """See End."""
-        if self._is_started:
-            self._loop.remove_reader(self.emulator.fileno())
-            self.emulator.reset()
-            self._loop.add_reader(self.emulator.fileno(), self._on_readable)
-            self._said.clear()
-        else:
-            self._is_started = True
-            self.emulator.run()
+        if self.failure is not None:
+            return
+        try:
+            self._start()
+        except EmulatorError as error:
+            self._fail(str(error))
+
+    def halt(self) -> None:
+        """Let it stand still, until it is plugged again."""
+        if self.failure is not None:
+            return
+        try:
+            self.emulator.stop()
+        except EmulatorError as error:
+            self._fail(str(error))
 
     def receive(self, data: bytes, _now: float) -> None:
         """See End."""
@@ -273,17 +283,40 @@ class EmulatedEnd:
 
     def close(self) -> None:
         """End the emulator."""
-        if self.failure is None:
-            self._loop.remove_reader(self.emulator.fileno())
-        self.failure = "closed"
+        self.failure = self.failure or "closed"
+        self._unwatch()
         self.emulator.close()
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self.emulator.run()
+            return
+        self._unwatch()
+        self.emulator.reset()
+        self._watch()
+        self.emulator.run()
+        self._said.clear()
+
+    def _watch(self) -> None:
+        self._watched = self.emulator.fileno()
+        self._loop.add_reader(self._watched, self._on_readable)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._loop.remove_reader(self._watched)
+            self._watched = None
 
     def _on_readable(self) -> None:
         data = self.emulator.read()
         if data is None:
-            self._loop.remove_reader(self.emulator.fileno())
-            self.failure = f"the emulator has ended: {self.emulator.last_words() or 'it was quit'}"
-            self.is_gone.set()
+            self._fail(f"the emulator has ended: {self.emulator.last_words() or 'it was quit'}")
             return
         self._said.append(data)
         self.wake()
+
+    def _fail(self, why: str) -> None:
+        self._unwatch()
+        self.failure = why
+        self.is_gone.set()
+        self.gone(why)

@@ -6,20 +6,22 @@ Rule kept here: one more device changes no other.
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from firmware_sim.device.battery import Battery
 from firmware_sim.device.bugs import Bug
 from firmware_sim.device.signals import SIGNALS, Replay
 from firmware_sim.fleet.application import Application, Plan
+from firmware_sim.fleet.onlooker import Onlooker
+from firmware_sim.scenario.scenario import MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from firmware_sim.books.books import Books
     from firmware_sim.books.evidence import Evidence
     from firmware_sim.device.signals import Signal
-    from firmware_sim.fleet.ways import Way
+    from firmware_sim.fleet.ways import Firmware, Powered, Watched, Way
     from firmware_sim.scenario.scenario import Kind, Scenario, SignalSettings
 
 
@@ -30,14 +32,24 @@ class Device:
 
     def __init__(self, kind: Kind, plan: Plan, evidence: Evidence, rng: Random) -> None:
         self.kind, self.plan, self.evidence, self.rng = kind, plan, evidence, rng
-        self.client: Way
-        self.application: Application
+        self.client: Powered
+        self.application: Firmware
 
 
-def muster(scenario: Scenario, books: Books, way: Callable[[Device], Way]) -> list[Device]:
-    """Make all devices; `way` gives each its client."""
+class Outfitter(Protocol):
+    """Who gives devices what they need."""
+
+    def way_of(self, device: Device) -> Way:
+        """A model's way to the broker."""
+
+    def board_of(self, device: Device) -> Watched:
+        """The board with a device's firmware, on its wire."""
+
+
+def muster(scenario: Scenario, books: Books, outfitter: Outfitter) -> list[Device]:
+    """Make all devices."""
     return [
-        _outfitted(scenario, device, books, way)
+        _outfitted(scenario, device, books, outfitter)
         for kind in scenario.kinds
         for device in _recruits(scenario, kind, books)
     ]
@@ -81,14 +93,21 @@ def _plan(kind: Kind, name: str, client_id: str, rng: Random) -> Plan:
     )
 
 
-def _outfitted(
-    scenario: Scenario, device: Device, books: Books, way: Callable[[Device], Way]
-) -> Device:
-    device.client = way(device)
+def _outfitted(scenario: Scenario, device: Device, books: Books, outfitter: Outfitter) -> Device:
+    if device.kind.level == MODEL:
+        device.client = way = outfitter.way_of(device)
+        device.application = _application(scenario, device, books, way)
+    else:
+        device.client = board = outfitter.board_of(device)
+        device.application = Onlooker(device.plan, board, books, device.evidence)
+    return device
+
+
+def _application(scenario: Scenario, device: Device, books: Books, way: Way) -> Application:
     battery = device.kind.battery
-    device.application = Application(
+    return Application(
         device.plan,
-        device.client,
+        way,
         [_signal(scenario, device, settings) for settings in device.kind.signals],
         None if battery is None else Battery(battery, device.rng.uniform(0.85, 1.0)),
         books,
@@ -96,7 +115,6 @@ def _outfitted(
         device.rng,
         scenario.starts_at,
     )
-    return device
 
 
 def _signal(scenario: Scenario, device: Device, settings: SignalSettings) -> Signal:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from firmware_sim.books.books import Books
 from firmware_sim.fleet.commanding import Commander
-from firmware_sim.fleet.crew import chance, muster
+from firmware_sim.fleet.crew import Outfitter, chance, muster
 from firmware_sim.fleet.record import SAMPLES, Record
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from firmware_sim.books.ledger import Stream
     from firmware_sim.clients.client import Message
     from firmware_sim.fleet.crew import Device
-    from firmware_sim.fleet.ways import Way
     from firmware_sim.scenario.scenario import Incident, Kind, Scenario
     from firmware_sim.wire.worlds import World
 
@@ -35,11 +34,8 @@ class FleetError(Exception):
     """The fleet cannot run; the text says what to do."""
 
 
-class Ways(Protocol):
+class Ways(Outfitter, Protocol):
     """Who carries the messages of a run."""
-
-    def way_of(self, device: Device) -> Way:
-        """Give a device its way to the broker."""
 
     def command(self, message: Message, stream: Stream, seq: int, now: float) -> bool:
         """Publish a command to a device; False: not possible now."""
@@ -82,7 +78,7 @@ class Fleet:
         self.phase = "running"
         self.books.epoch = epoch
         self._world = world
-        self.devices = muster(self.scenario, self.books, ways.way_of)
+        self.devices = muster(self.scenario, self.books, ways)
         rng = chance(self.scenario, "ramp")
         for device in self.devices:
             self._world.at(rng.uniform(0.0, self.scenario.ramp), partial(self._power_on, device))
@@ -97,6 +93,14 @@ class Fleet:
         """A device's way has something to tell it."""
         device.application.hear(self._world.now)
         self._world.wake(device.application)
+
+    def broken(self, device: Device, why: str) -> None:
+        """A device's emulator has ended by itself: it is gone for the rest of the run."""
+        now = self._world.now
+        self.record.note(now, f"{device.plan.name} is gone: {why}")
+        self.books.down(device.evidence, why)
+        device.application.power_off(now)
+        self._world.remove(device.application)
 
     def finish(self) -> None:
         """Nothing new; what is under way may come in."""

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firmware_sim.clients.client import Acknowledged, Arrived, Down, Failed
+from firmware_sim.firmware.emulator import EmulatedEnd
+from firmware_sim.fleet.board import BoardWay
+from firmware_sim.fleet.boards import Boards
 from firmware_sim.fleet.crew import chance, topic_filter
 from firmware_sim.fleet.fleet import Fleet, FleetError, Outcome
 from firmware_sim.fleet.wired import WiredWay
 from firmware_sim.network.endpoint import parse_endpoint
+from firmware_sim.scenario.scenario import COMPILED
 from firmware_sim.scenario.wires import uart_of
 from firmware_sim.wire.pty import PtyWire
 from firmware_sim.wire.worlds import RealWorld
@@ -104,6 +108,7 @@ class RealRun:
         self._verifiers: list[Verifier] = []
         self._ports: list[PtyWire] = []
         self._board: Switchboard | None = None
+        self._boards = Boards(scenario, f"{self.started}")
 
     def stop(self) -> None:
         """End it early; all the same it is wound up in order, unless this is said once more."""
@@ -114,6 +119,7 @@ class RealRun:
         """Run to the end. Raises FleetError when it cannot begin."""
         make_room(self._scenario.devices)
         try:
+            await asyncio.to_thread(self._boards.prepare)
             await self._verify()
             self._make_folder()
             self._world, self.started = RealWorld(self._loop), time.time()
@@ -123,6 +129,7 @@ class RealRun:
             await self._drain()
         finally:
             await self._close()
+            self._boards.close()
         fleet = self.fleet
         return Outcome(
             self._scenario,
@@ -140,6 +147,17 @@ class RealRun:
         """See Ways."""
         kind = device.kind
         return self._mqtt(device) if kind.way == "mqtt" else self._wired(device)
+
+    def board_of(self, device: Device) -> BoardWay:
+        """See Ways."""
+        is_compiled = device.kind.level == COMPILED
+        name = device.plan.name
+        board = self._boards.compiled(name) if is_compiled else self._emulated(device)
+        way = BoardWay(board, self._world, partial(self.fleet.heard, device))
+        wired = self._plug(device, way)
+        if isinstance(board, EmulatedEnd):
+            board.wake = wired.wake
+        return way
 
     def command(self, message: Message, stream: Stream, seq: int, now: float) -> bool:
         """See Ways."""
@@ -170,18 +188,29 @@ class RealRun:
 
     def _wired(self, device: Device) -> Way:
         """Its port is a pty, which a gateway opens like any other."""
-        wire, name = device.kind.wire, device.plan.name
         # another run is another session: its nonces are not those of the last one
-        fresh = chance(self._scenario, f"{name}/{self.started}")
+        fresh = chance(self._scenario, f"{device.plan.name}/{self.started}")
         way = WiredWay(device, self._world, fresh, partial(self.fleet.heard, device))
+        self._plug(device, way)
+        return way
+
+    def _plug(self, device: Device, way: WiredWay | BoardWay) -> PtyWire:
+        """Let the port appear, with a device that is switched off."""
+        wire, name, now = device.kind.wire, device.plan.name, self._world.now
         rng = chance(self._scenario, f"{name}/wire")
         path = Path(self._scenario.ports) / name
         wired = PtyWire(self._world, path, way, uart_of(wire, rng), rng=rng, faults=wire.faults)
         way.line = wired.line
-        wired.plug()
-        wired.line.power_off(self._world.now)  # until it is switched on
+        wired.line.power_off(now)
+        wired.line.plug(now)
+        self._world.add(wired.line)
         self._ports.append(wired)
-        return way
+        return wired
+
+    def _emulated(self, device: Device) -> EmulatedEnd:
+        board = self._boards.emulated(device.plan.name, self._loop)
+        board.gone = partial(self.fleet.broken, device)
+        return board
 
     def _make_folder(self) -> None:
         """Where the ports are to be found."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from firmware_sim.fleet.board import BoardWay
+from firmware_sim.fleet.boards import Boards
 from firmware_sim.fleet.crew import chance
 from firmware_sim.fleet.fleet import Fleet, Outcome
 from firmware_sim.fleet.hub import Hub, HubClient
@@ -41,6 +43,7 @@ class VirtualRun:
         self._world = VirtualWorld()
         self._hub = Hub(self.fleet.books)
         self._stopped = False
+        self._boards = Boards(scenario, "virtual")
 
     def stop(self) -> None:
         """End it early; all the same it is wound up in order."""
@@ -48,6 +51,13 @@ class VirtualRun:
 
     def run(self, show: Callable[[], None] = lambda: None) -> Outcome:
         """Run to the end; `show` is called now and then."""
+        try:
+            self._boards.prepare()
+            return self._run(show)
+        finally:
+            self._boards.close()
+
+    def _run(self, show: Callable[[], None]) -> Outcome:
         fleet, scenario = self.fleet, self._scenario
         epoch = EPOCH + scenario.starts_at
         fleet.launch(self._world, self, epoch)
@@ -77,9 +87,20 @@ class VirtualRun:
         """See Ways."""
         return self._hub.command(message, stream, seq, now)
 
+    def board_of(self, device: Device) -> BoardWay:
+        """See Ways."""
+        board = self._boards.compiled(device.plan.name)
+        way = BoardWay(board, self._world, partial(self.fleet.heard, device))
+        self._plug(device, way)
+        return way
+
     def _wired(self, device: Device, heard: Callable[[], None]) -> Way:
-        wire, name = device.kind.wire, device.plan.name
         way = WiredWay(device, self._world, device.rng, heard)
+        self._plug(device, way)
+        return way
+
+    def _plug(self, device: Device, way: WiredWay | BoardWay) -> None:
+        wire, name = device.kind.wire, device.plan.name
         port = HubPort(self._hub, device.kind.way, wire.baud, chance(self._scenario, f"{name}/hub"))
         rng = chance(self._scenario, f"{name}/wire")
         incidents = Incidents(wire.faults, rng, self._world.now)
@@ -88,4 +109,3 @@ class VirtualRun:
         port.wake = partial(self._world.wake, way.line)
         way.line.plug(self._world.now)
         self._world.add(way.line)
-        return way

@@ -19,11 +19,31 @@ if TYPE_CHECKING:
 
     from firmware_sim.clients.client import ClientEvent, ClientMachine, Message
     from firmware_sim.fleet.crew import Device
+    from firmware_sim.wire.uart import VirtualUart
     from firmware_sim.wire.worlds import Line, World
 
 T_RETRY: Final = 5.0
 T_WAIT: Final = 60.0
 _UID: Final = 16  # bytes
+
+
+class Quality:
+    """How much of what went over a wire came through unharmed."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen = (0, 0)  # bytes written and harmed, when it was last asked
+
+    def of(self, uart: VirtualUart) -> float | None:
+        """The part, since it was last asked; None: nothing went over it."""
+        written = sum(lane.counters.written for lane in uart.lanes)
+        harmed = sum(
+            lane.faults.total + lane.counters.overrun + lane.counters.stuck for lane in uart.lanes
+        )
+        sent, spoilt = written - self._seen[0], harmed - self._seen[1]
+        self._seen = (written, harmed)
+        return max(1.0 - spoilt / sent, 0.0) if sent else None
 
 
 class WiredWay:
@@ -35,7 +55,7 @@ class WiredWay:
         self.line: Line
         self._device, self._world, self._rng, self._heard = device, world, rng, heard
         self._machine = self._made()
-        self._seen = (0, 0)  # bytes written and harmed, when quality was last asked
+        self._quality = Quality()
 
     # ---- Way ----
 
@@ -103,14 +123,7 @@ class WiredWay:
 
     def quality(self) -> float | None:
         """See Way; since it was last asked."""
-        lanes = self.line.uart.lanes
-        written = sum(lane.counters.written for lane in lanes)
-        harmed = sum(
-            lane.faults.total + lane.counters.overrun + lane.counters.stuck for lane in lanes
-        )
-        sent, spoilt = written - self._seen[0], harmed - self._seen[1]
-        self._seen = (written, harmed)
-        return max(1.0 - spoilt / sent, 0.0) if sent else None
+        return self._quality.of(self.line.uart)
 
     def close(self, now: float) -> None:  # noqa: ARG002 - a Way
         """See Way."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firmware_sim.books.balance import Balance, balance_of
 from firmware_sim.books.diagnosis import Finding, diagnose
 from firmware_sim.device.bugs import WHAT_IT_IS
+from firmware_sim.scenario.scenario import EMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,7 @@ class KindFigures:
     kind: str
     devices: int
     way: str
+    level: str  # "model", "compiled", or the controller that is emulated
     qos: int
     balance: Balance
     latency: Latency
@@ -138,7 +140,10 @@ def as_json(figures: Figures) -> dict[str, Any]:
 
 def _kind_figures(kind: Kind, streams: Iterable[Stream]) -> KindFigures:
     own = [stream for stream in streams if stream.kind == kind.kind]
-    return KindFigures(kind.kind, kind.count, kind.way, kind.qos, balance_of(own), _latency(own))
+    level = kind.part if kind.level == EMULATED else kind.level
+    return KindFigures(
+        kind.kind, kind.count, kind.way, level, kind.qos, balance_of(own), _latency(own)
+    )
 
 
 def _latency(streams: Iterable[Stream]) -> Latency:

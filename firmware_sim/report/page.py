@@ -113,7 +113,7 @@ def _balance(figures: Figures) -> Iterator[str]:
 
 
 _HEADS: Final = (
-    *("kind", "devices", "way", "QoS", "made", "acknowledged", "in flight", "refused"),
+    *("kind", "devices", "way", "level", "QoS", "made", "acknowledged", "in flight", "refused"),
     *("dropped", "kept", "arrived", "once", "repeated", "lost", "out of order", "p50", "p99"),
 )
 
@@ -121,7 +121,7 @@ _HEADS: Final = (
 def _ledger_row(kind: KindFigures) -> str:
     one = kind.balance
     latency = kind.latency.percentiles
-    cells = (kind.kind, count(kind.devices), kind.way, str(kind.qos))
+    cells = (kind.kind, count(kind.devices), kind.way, kind.level, str(kind.qos))
     numbers = (
         *(one.made, one.acknowledged, one.in_flight, one.refused, one.dropped, one.kept),
         *(one.arrived, one.once, one.repeated, one.lost, one.out_of_order),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from firmware_sim.device.bugs import Bug
 from firmware_sim.network.endpoint import parse_endpoint
 from firmware_sim.scenario import wires
+from firmware_sim.scenario.levels import level_problems, scenario_level_problems
 from firmware_sim.scenario.rules import in_words
 from firmware_sim.scenario.scenario import MOST_DEVICES, ScenarioError
 
@@ -38,7 +39,8 @@ def check_span(keywords: Mapping[str, Any]) -> None:
 
 def kind_problems(kind: Kind) -> Iterator[tuple[str, str]]:
     """What is wrong with a kind: keys, and complaints."""
-    for check in (_way_problems, _bug_problems, _wire_problems, _rate_problems):
+    checks = (_way_problems, _bug_problems, _wire_problems, _rate_problems, level_problems)
+    for check in checks:
         yield from check(kind)
 
 
@@ -106,6 +108,7 @@ def scenario_problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     except ValueError as error:
         yield "scenario.broker", str(error)
     yield from _size_problems(scenario)
+    yield from scenario_level_problems(scenario)
     yield from _topic_problems(scenario)
     for number, incident in enumerate(scenario.incidents, 1):
         place = f"event[{number}]"

@@ -13,6 +13,7 @@ from firmware_sim.device.signals import read_recording
 from firmware_sim.scenario import wires
 from firmware_sim.scenario.checks import check_span, kind_problems, scenario_problems
 from firmware_sim.scenario.keys import DEVICES, LISTS, NEEDED, SECTIONS, SIGNAL_KEYS
+from firmware_sim.scenario.levels import given_problems
 from firmware_sim.scenario.rules import Range, Rule, did_you_mean, show
 from firmware_sim.scenario.scenario import Incident, Kind, Scenario, ScenarioError, SignalSettings
 
@@ -112,7 +113,7 @@ class _Reading:
                 self._complain(f"{place}.kind", f"{show(values['kind'])} is there twice")
             seen.add(values["kind"])
             kind = _kind_of(values)
-            for key, wrong in kind_problems(kind):
+            for key, wrong in (*given_problems(kind, values), *kind_problems(kind)):
                 self._complain(f"{place}.{key}", wrong)
             yield kind
 

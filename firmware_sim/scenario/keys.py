@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmware_sim.device.bugs import Bug
 from firmware_sim.device.signals import SIGNALS
+from firmware_sim.firmware.images import PARTS
 from firmware_sim.scenario import wires
 from firmware_sim.scenario.rules import (
     DAY,
@@ -22,7 +23,7 @@ from firmware_sim.scenario.rules import (
     TimeOfDay,
     Whole,
 )
-from firmware_sim.scenario.scenario import LONGEST, MOST_DEVICES, WAYS
+from firmware_sim.scenario.scenario import LEVELS, LONGEST, MOST_DEVICES, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +89,8 @@ DEVICES: Final[Mapping[str, Rule]] = {
     "kind": NAME,
     "count": Whole(1, MOST_DEVICES),
     "way": Choice(WAYS),
+    "level": Choice(LEVELS),
+    "part": Choice(tuple(PARTS)),
     "broker": Text(r".+", 'write a URL such as "wss://127.0.0.1"'),
     "version": Choice(("3.1.1", "5")),
     "topic": _TOPIC,

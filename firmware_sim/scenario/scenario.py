@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from firmware_sim.device.signals import Row
 
 WAYS: Final = ("mqtt", *wires.WAYS)
+MODEL, COMPILED, EMULATED = LEVELS = ("model", "compiled", "emulated")
 MOST_DEVICES = 50_000
 LONGEST = 400 * DAY
 MOST_DIGITS: Final = 4  # of a device's number, unless there are more devices
@@ -55,6 +56,8 @@ class Kind:
     kind: str
     count: int = 1
     way: str = "mqtt"
+    level: str = MODEL  # of truth: in Python; in C, for this computer; in C, in a controller
+    part: str = "arduino-uno"  # the controller
     broker: str = ""  # another one than the scenario's
     version: str = "5"
     topic: str = "sim/{kind}/{device}"

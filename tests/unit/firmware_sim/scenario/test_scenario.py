@@ -42,10 +42,17 @@ def test_shipped_scenarios_are_good(path: Path) -> None:
 
 def test_there_are_scenarios_for_every_purpose() -> None:
     names = {path.stem for path in SHIPPED}
-    assert names >= {"farm", "factory", "brownout", "weather-week", "replay"}
+    assert names >= {"farm", "factory", "brownout", "weather-week", "replay", "three-levels"}
 
 
-@pytest.mark.parametrize("page", ["docs/simulation.md", "configs/scenarios/farm.toml"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/simulation.md",
+        "configs/scenarios/farm.toml",
+        "configs/scenarios/three-levels.toml",
+    ],
+)
 def test_ports_that_are_shown_for_the_gateway_are_ports_to_it(page: str) -> None:
     shown = re.findall(r'^[# ]*port = "(.*)"', (ROOT / page).read_text(), re.MULTILINE)
     assert shown
