@@ -73,7 +73,7 @@ torture-volume: $(TEST_READY)  ## a million messages wait, a million topics are 
 	$(BIN)/python -m tests.integration.volume $(ARGS)
 
 firmware: $(TEST_READY)  ## build the firmware for all controllers, and print its sizes
-	$(MAKE) -C firmware_sim/mcu all simavr sketches
+	$(MAKE) -C firmware_sim/mcu all sensor simavr sketches
 
 hil: $(TEST_READY)  ## hold the firmware's conversations with real hardware: DEV=/dev/ttyUSB0
 	@[ -n "$(DEV)" ] || { echo "Say where the board is: make hil DEV=/dev/ttyUSB0" >&2; exit 1; }

@@ -1,6 +1,7 @@
 """`heliograph sim`, and `python -m firmware_sim`: run a scenario, keep the books, and report.
 
-Exit code 0: the ledger balances; 1: it does not, or the run could not be made; 2: not understood.
+Exit code 0: the ledger balances; 1: it does not, an emulator has ended by itself, or the run could
+not be made; 2: not understood.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"heliograph sim: {error.filename or ''}: {error.strerror}", file=sys.stderr)
         return 1
-    return 0 if figures.is_good else 1
+    return 0 if figures.is_good and not figures.gone else 1
 
 
 def _run(scenario: Scenario, options: argparse.Namespace) -> Outcome:

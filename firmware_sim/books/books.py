@@ -49,6 +49,7 @@ class Books:
         self.refusals: dict[str, int] = {}
         self.waits: deque[float] = deque(maxlen=RECENT)  # the last latencies, for the display
         self.exhausted: list[str] = []  # devices without power for good
+        self.gone: list[str] = []  # devices whose emulator has ended by itself
         self._presence = Presence(0.0, 0.0)
         self._counted_at = 0.0  # until then
 

@@ -28,6 +28,7 @@ from bridges.serial.overhearing import Check, Heard, Overhearing, Way
 from firmware_sim.clients.client import (
     Acknowledged,
     Arrived,
+    Asleep,
     ClientEvent,
     Down,
     Failed,
@@ -69,6 +70,7 @@ class Overheard:
         self._commands: dict[int, Publish] = {}  # that the device has not answered
         self._is_up = False
         self._is_clean = True
+        self._is_dozing = False  # it has said that it will sleep
 
     def said(self, data: bytes) -> None:
         """The device has sent these bytes."""
@@ -118,8 +120,11 @@ class Overheard:
     # ---- what the device says ----
 
     def _on_connect(self, packet: Connect) -> None:
-        self._is_clean = packet.flags.clean_session
+        self._is_clean, self._is_dozing = packet.flags.clean_session, False
         self._leave("the device connected anew")
+
+    def _on_leaving(self, packet: Disconnect) -> None:
+        self._is_dozing = bool(packet.duration)
 
     def _on_publish(self, packet: Publish) -> None:
         if packet.msg_id in self._under_way or (
@@ -170,6 +175,10 @@ class Overheard:
             self._arrived(packet)
 
     def _on_goodbye(self, _: Disconnect) -> None:
+        if self._is_dozing:
+            self._is_dozing = self._is_up = False
+            self._events.append(Asleep())
+            return
         self._leave("the gateway had lost it")
 
     def _arrived(self, packet: Publish) -> None:
@@ -186,6 +195,7 @@ _SAID: Final[Mapping[type, _Handler]] = {
     Publish: Overheard._on_publish,
     Puback: Overheard._on_puback,
     Pubrec: Overheard._on_pubrec,
+    Disconnect: Overheard._on_leaving,
 }
 _HEARD: Final[Mapping[type, _Handler]] = {
     Connack: Overheard._on_connack,

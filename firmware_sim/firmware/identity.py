@@ -13,7 +13,7 @@ from typing import Final
 MARK: Final = b"HG-IDENTITY-OF:1"
 LONGEST_NAME: Final = 16  # bytes
 LONGEST_TOPIC: Final = 122  # bytes, that of commands included: what HG_PAYLOAD = 128 leaves
-_BLOCK: Final = Struct(f"<16sIHHBBB{LONGEST_NAME + 1}s{LONGEST_TOPIC + 1}s{LONGEST_TOPIC + 1}s")
+_BLOCK: Final = Struct(f"<16sIHHHBBB{LONGEST_NAME + 1}s{LONGEST_TOPIC + 1}s{LONGEST_TOPIC + 1}s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Identity:
     keep_alive: int = 60
     is_clean: bool = True
     command: str = ""
+    sleep: int = 0  # seconds that it says it is silent for; 0: it stays awake
     nonce: int = 1  # another one for each run: what an earlier one has left is not taken for ours
 
 
@@ -43,6 +44,7 @@ def _packed(identity: Identity) -> bytes:
         MARK,
         round(identity.every * 1000),
         identity.keep_alive,
+        identity.sleep,
         identity.nonce,
         identity.qos,
         identity.is_clean,

@@ -107,7 +107,7 @@ def _make(target: Target, folder: str) -> None:
 
 
 def _complaint(said: str) -> str:
-    """The first line that says what is wrong."""
+    """The first line that says what is wrong, without what we say better."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     about = [line for line in lines if "error" in line or "missing" in line] or lines
-    return (about[0] if about else "make has failed").rstrip(".")
+    return (about[0] if about else "make has failed").partition("; install")[0].rstrip(".")

@@ -80,5 +80,6 @@ class Boards:
             kind.keep_alive,
             not kind.is_durable,
             "" if kind.commands is None else topic + COMMAND,
+            round(kind.sleep_limit) if kind.sleeps else 0,
             chance(self._scenario, f"{name}/{self._run}").randint(1, _NONCES),
         )

@@ -83,7 +83,7 @@ def _plan(kind: Kind, name: str, client_id: str, rng: Random) -> Plan:
         qos=kind.qos,
         interval=kind.interval,
         sleeps=kind.sleeps,
-        sleep_limit=max((kind.interval or 60.0) * 2, 60.0),
+        sleep_limit=kind.sleep_limit,
         listens=kind.commands is not None,
         flash=kind.flash,
         window=kind.window,

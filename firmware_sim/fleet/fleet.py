@@ -98,6 +98,7 @@ class Fleet:
         """A device's emulator has ended by itself: it is gone for the rest of the run."""
         now = self._world.now
         self.record.note(now, f"{device.plan.name} is gone: {why}")
+        self.books.gone.append(device.plan.name)
         self.books.down(device.evidence, why)
         device.application.power_off(now)
         self._world.remove(device.application)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmware_sim.books.books import COMMAND, number_in
 from firmware_sim.books.ledger import Fate
-from firmware_sim.clients.client import Acknowledged, Arrived, Down, Failed, Up
+from firmware_sim.clients.client import Acknowledged, Arrived, Asleep, Down, Failed, Up
 from firmware_sim.clients.overheard import Published
 from firmware_sim.device.flash import Reading
 
@@ -39,7 +39,7 @@ class Onlooker:
         self._board, self._books, self._evidence = board, books, evidence
         self._stream = books.ledger.streams[plan.topic]
         self._powered = False
-        self._is_up = False
+        self._is_up = self._is_asleep = False
         self._is_finishing = False
         self._token = 0
         self._under_way: Reading | None = None
@@ -57,6 +57,7 @@ class Onlooker:
         self._powered = False
         self._under_way = None
         self._leave(now)
+        self._doze(False, now)
 
     def finish(self, now: float) -> None:
         """What is under way may come in."""
@@ -132,19 +133,30 @@ class Onlooker:
         assert isinstance(event, Up)
         if not event.session_present and self._under_way is not None:
             self._books.handed(self._under_way, now)  # it says that again, as if new
+        self._doze(False, now)
         if not self._is_up:
             self._is_up = True
             self._books.up(self._evidence, self.plan.client_id, now)
 
+    def _on_asleep(self, _: OverheardEvent, now: float) -> None:
+        self._leave(now)
+        self._doze(True, now)
+
     def _on_down(self, event: OverheardEvent, now: float) -> None:
         assert isinstance(event, Down)
         self._leave(now)
+        self._doze(False, now)
         self._books.down(self._evidence, event.why)
 
     def _leave(self, now: float) -> None:
         if self._is_up:
             self._is_up = False
             self._books.left(self._evidence, now)
+
+    def _doze(self, is_asleep: bool, now: float) -> None:
+        if is_asleep is not self._is_asleep:
+            self._is_asleep = is_asleep
+            self._books.dozes(is_asleep, now)
 
     def _rest(self, now: float) -> None:
         if self._is_finishing and self._under_way is None:
@@ -158,6 +170,7 @@ _HEARS: Final[Mapping[type, _Hears]] = {
     Arrived: Onlooker._on_arrived,
     Up: Onlooker._on_up,
     Down: Onlooker._on_down,
+    Asleep: Onlooker._on_asleep,
 }
 
 

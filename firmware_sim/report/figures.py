@@ -90,6 +90,7 @@ class Figures:
     downs: Mapping[str, int]
     refusals: Mapping[str, int]
     exhausted: tuple[str, ...]  # devices whose batteries are empty
+    gone: tuple[str, ...]  # devices whose emulator has ended by itself
     findings: tuple[Finding, ...]
     strangers: int
     ledger: str  # SHA-256
@@ -121,6 +122,7 @@ def figures_of(outcome: Outcome) -> Figures:
         downs=dict(books.downs),
         refusals=dict(books.refusals),
         exhausted=tuple(books.exhausted),
+        gone=tuple(books.gone),
         findings=tuple(diagnose(books.devices.values())),
         strangers=books.ledger.strangers,
         ledger=books.ledger.digest(),

@@ -161,7 +161,7 @@ _CHARTS: Final = (
 
 def _events(figures: Figures) -> Iterator[str]:
     happened = (figures.notes, figures.downs, figures.refusals, figures.strangers)
-    if not any((*happened, figures.exhausted)):
+    if not any((*happened, figures.exhausted, figures.gone)):
         return
     yield '<section class="card"><h2>What happened</h2><ul class="events">'
     for at, note in figures.notes[:MOST_FINDINGS]:
@@ -173,6 +173,9 @@ def _events(figures: Figures) -> Iterator[str]:
     if figures.exhausted:
         names = ", ".join(map(escape, figures.exhausted[:MOST_FINDINGS]))
         yield f"<li>batteries that are empty: {names}</li>"
+    if figures.gone:
+        names = ", ".join(map(escape, figures.gone))
+        yield f"<li>emulators that have ended by themselves: {names}</li>"
     yield "</ul></section>"
 
 

@@ -116,7 +116,9 @@ def _reasons(figures: Figures) -> Iterator[str]:
         yield f"{plural(figures.strangers, 'message')} of others on our topics"
     if figures.exhausted:
         yield f"batteries that are empty: {', '.join(figures.exhausted[:MOST_FINDINGS])}"
-    if figures.downs or figures.refusals or figures.strangers or figures.exhausted:
+    if figures.gone:
+        yield f"emulators that have ended by themselves: {', '.join(figures.gone)}"
+    if any((figures.downs, figures.refusals, figures.strangers, figures.exhausted, figures.gone)):
         yield ""
 
 

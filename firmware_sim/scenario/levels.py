@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 MOST_EMULATED = 64
 MOST_COMPILED = 256
 FASTEST: Final = 0.02  # seconds between two readings; the firmware looks at its clock every 10 ms
+LONGEST_SLEEP: Final = 65_535  # seconds, as MQTT-SN has two bytes
 FASTEST_UART: Final = 115_200  # of the emulated controllers, as their firmware sets it
 _COMMAND: Final = len("/command")
 _WHY_NOT: Final[Mapping[str, str]] = {
     "signals": "the firmware has a sensor of its own, a temperature",
-    "sleeps": "the fleet's firmware stays awake",
     "flash": "the firmware keeps 16 readings in RAM",
     "volatile": "the firmware keeps 16 readings in RAM",
     "window": "the firmware has one message under way",
@@ -49,6 +49,8 @@ def level_problems(kind: Kind) -> Iterator[tuple[str, str]]:
         yield "level", f'the firmware in C speaks on a framed wire: write way = "framed"{_or(kind)}'
     if kind.interval is not None and kind.interval < FASTEST:
         yield "interval", "the firmware measures every 20 ms at most: write 20 ms or more"
+    if kind.sleeps and kind.sleep_limit > LONGEST_SLEEP:
+        yield "interval", f"one that sleeps measures at least every {LONGEST_SLEEP // 7200} h"
     if kind.level == EMULATED and kind.wire.baud > FASTEST_UART:
         yield "wire", f"baud: the controller's UART does {FASTEST_UART} bit/s: write that or less"
     yield from _length_problems(kind)

@@ -91,6 +91,11 @@ class Kind:
         return sum(replayed, 0.0 if self.interval is None else 1 / self.interval)
 
     @property
+    def sleep_limit(self) -> float:
+        """The longest that one that sleeps says it will sleep."""
+        return max((self.interval or 60.0) * 2, 60.0)
+
+    @property
     def is_durable(self) -> bool:
         """Whether its session outlives its connection."""
         if self.session:

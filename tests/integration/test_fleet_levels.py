@@ -36,7 +36,7 @@ ENOUGH = 12  # readings of each device
 NOISY = WireSettings(errors=0.002)
 COMPILED = Kind("compiled", 2, "framed", "compiled", interval=0.2, qos=2, wire=NOISY)
 ARDUINO = Kind("arduino", 1, "framed", "emulated", "arduino-uno", interval=0.2, wire=NOISY)
-ARM = Kind("arm", 1, "framed", "emulated", "lm3s6965", interval=0.2, wire=NOISY)
+ARM = Kind("arm", 2, "framed", "emulated", "lm3s6965", interval=0.2, wire=NOISY)
 KINDS = (Kind("model", 3, interval=0.2), COMPILED, ARDUINO, ARM)
 EMULATORS = ("simavr-run", "qemu-system-arm")  # the kernel keeps 15 letters
 
@@ -97,7 +97,7 @@ async def test_a_fleet_of_three_levels_keeps_one_ledger(
     made = RealRun(scenario(broker, ports, *commanded, incidents=happens))
     running = asyncio.create_task(made.run())
     await until(lambda: made.fleet.now() > 6.0 and have_all_arrived(made.fleet, commanded))
-    assert len(emulators_of(os.getpid())) == 2
+    assert len(emulators_of(os.getpid())) == ARDUINO.count + ARM.count
     made.stop()
     books = (await running).books
     assert emulators_of(os.getpid()) == []
@@ -119,13 +119,13 @@ async def test_an_emulator_that_dies_is_told_and_the_others_go_on(
     made = RealRun(scenario(broker, ports, *kinds))
     running = asyncio.create_task(made.run())
     await until(lambda: have_all_arrived(made.fleet, kinds))
-    (emulator,) = emulators_of(os.getpid())
-    os.kill(emulator, signal.SIGKILL)
+    os.kill(emulators_of(os.getpid())[0], signal.SIGKILL)
     notes, before = made.fleet.record.notes, told_of(made.fleet, COMPILED).arrived
     await until(lambda: bool(notes) and told_of(made.fleet, COMPILED).arrived > before + 5)
     made.stop()
-    await running
-    assert "arm-0001 is gone: the emulator has ended" in notes[0][1]
+    (gone,) = (await running).books.gone
+    assert gone in ARM.names()
+    assert f"{gone} is gone: the emulator has ended" in notes[0][1]
     assert all(told_of(made.fleet, kind).is_good for kind in kinds)
 
 
@@ -141,7 +141,11 @@ def simulating(broker: BrokerProcess, folder: Path) -> Iterator[subprocess.Popen
     command = [sys.executable, "-m", "firmware_sim", str(path), "--broker", url]
     options = ["--ports", str(folder / "ports")]
     run = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},  # one that is killed does not clear up
     )
     with run:
         assert run.stderr is not None
@@ -165,3 +169,19 @@ def test_no_emulator_outlives_its_run(
         told = run.communicate(timeout=LONGEST)[0]
     assert run.returncode == (-number if number is signal.SIGKILL else 0)
     assert ("The ledger balances" in told) is (number is not signal.SIGKILL)
+
+
+def test_a_run_whose_emulator_has_ended_is_not_good(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = broker_for(start_broker, tmp_path / "ports", ARDUINO)
+    with simulating(broker, tmp_path) as run:
+        (emulator,) = emulators_of(run.pid)
+        handle = os.pidfd_open(emulator)
+        os.kill(emulator, signal.SIGKILL)
+        assert select.select([handle], [], [], LONGEST)[0]
+        os.close(handle)
+        run.terminate()
+        told = run.communicate(timeout=LONGEST)[0]
+    assert "emulators that have ended by themselves: arduino-0001" in told
+    assert run.returncode == 1

@@ -15,6 +15,7 @@ struct identity {
     char mark[16];
     char every[4]; /* milliseconds between two readings */
     char keep_alive[2];
+    char sleep[2]; /* seconds that it says it is silent for; 0: it stays awake */
     char nonce[2]; /* another one for each run */
     char qos;
     char is_clean; /* the session ends with the connection */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A device of a simulated fleet. Who it is, and how often it measures, stands in its flash (identity.h).
+ * A device of a simulated fleet. Who it is, how often it measures and whether it sleeps meanwhile, stands in its flash
+ * (identity.h).
  *
  *     TOPIC           {"seq":17,"temperature":21.4}; the value comes from a pattern in place of an ADC
  *     TOPIC/command   whatever comes is taken, and toggles the LED
@@ -38,9 +39,11 @@ static struct {
     uint32_t due; /* the next reading */
     uint32_t every;
     uint16_t noise; /* the pattern's */
+    uint16_t sleep; /* seconds; 0: it stays awake */
     uint8_t first;  /* the oldest that waits, and how many there are */
     uint8_t waiting;
     bool is_busy; /* one is under way, in `text` */
+    bool wants_waking; /* a reading is sent: look what has come meanwhile */
     bool is_lit;
     char text[LONGEST];
     struct reading readings[ROOM];
@@ -118,15 +121,30 @@ static uint8_t written(const struct reading *reading) {
 }
 
 static void publish_next(void) {
-    if (app.is_busy || !app.waiting || hg_state() != HG_ACTIVE) {
+    if (app.is_busy || !app.waiting || hg_state() < HG_ACTIVE) {
         return;
     }
     uint8_t size = written(&app.readings[app.first]);
     app.first = (uint8_t)((app.first + 1) % ROOM);
     app.waiting--;
-    app.is_busy = true; /* before it is said: of QoS 0 the answer may come at once */
+    app.is_busy = true;
+    app.wants_waking = true;
     if (!hg_publish(READING, app.text, size, (uint8_t)(HG_FLASH_BYTE(&IDENTITY.qos) << 5))) {
         app.is_busy = false;
+    }
+}
+
+/* Sleep when all is said; collect after each reading. */
+static void rest(void) {
+    if (!app.sleep || app.is_busy || app.waiting) {
+        return;
+    }
+    if (hg_state() == HG_ACTIVE) {
+        app.wants_waking = false;
+        hg_sleep(app.sleep);
+    } else if (hg_state() == HG_ASLEEP && app.wants_waking) {
+        app.wants_waking = false;
+        hg_wake();
     }
 }
 
@@ -174,6 +192,7 @@ void app_begin(uint16_t boots) {
     memset(&app, 0, sizeof app);
     app.noise = nonce | 1;
     app.every = number_at(IDENTITY.every, sizeof IDENTITY.every);
+    app.sleep = (uint16_t)number_at(IDENTITY.sleep, sizeof IDENTITY.sleep);
     app.due = hg_port_millis() + app.every;
     configure();
     hg_begin(&config, nonce);
@@ -184,4 +203,5 @@ void app_poll(void) {
     hg_poll();
     take_reading();
     publish_next();
+    rest();
 }

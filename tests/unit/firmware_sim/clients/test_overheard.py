@@ -23,7 +23,7 @@ from bridges.mqttsn.packets import (
 )
 from bridges.serial.frames import Channel
 from bridges.serial.link import Link, LinkSettings
-from firmware_sim.clients.client import Acknowledged, Arrived, Down, Failed, Message, Up
+from firmware_sim.clients.client import Acknowledged, Arrived, Asleep, Down, Failed, Message, Up
 from firmware_sim.clients.overheard import Overheard, Published
 
 if TYPE_CHECKING:
@@ -163,15 +163,26 @@ def test_it_is_up_when_the_gateway_says_so_and_down_when_it_connects_anew() -> N
     assert wire.tell(Disconnect()) == [Down("the gateway had lost it")]
 
 
+def test_a_goodbye_to_one_that_goes_to_sleep_is_none() -> None:
+    wire = Wire()
+    wire.say(Connect(Flags(), 60, "c"))
+    wire.tell(Connack(ReturnCode.ACCEPTED))
+    assert wire.say(Disconnect(60)) == []
+    assert wire.tell(Disconnect()) == [Asleep()]
+    assert wire.say(published()) == [Published(1, READING)]
+    assert wire.say(Connect(Flags(), 60, "c")) == []
+    assert wire.tell(Connack(ReturnCode.ACCEPTED)) == [Up(session_present=True)]
+    assert wire.tell(Disconnect()) == [Down("the gateway had lost it")]
+
+
 def test_what_is_damaged_or_of_no_session_is_nothing() -> None:
     wire = Wire()
     wire.device.send(Channel.MQTT_SN, encode(published()), 1.0)
-    data = bytearray(wire.device.data_to_send())
-    data[4] ^= 0x10
-    wire.listener.said(bytes(data))
+    data = wire.device.data_to_send()
+    wire.listener.said(bytes((*data[:4], data[4] ^ 0x10, *data[5:])))
     assert wire.listener.take_events() == []
-    stranger = Overheard()
-    stranger.said(wire.last)
+    stranger = Overheard()  # who has not heard how the session began
+    stranger.said(data)
     assert stranger.take_events() == []
 
 

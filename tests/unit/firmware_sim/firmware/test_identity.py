@@ -10,7 +10,9 @@ import pytest
 from firmware_sim.firmware.identity import LONGEST_TOPIC, MARK, Identity, stamped
 from tests.support.mcu import FOLDER, built
 
-ONE = Identity("grey-0001", "site/grey-0001", 0.5, 2, 300, False, "site/grey-0001/command", 0xBEEF)
+ONE = Identity(
+    "grey-0001", "site/grey-0001", 0.5, 2, 300, False, "site/grey-0001/command", 60, 0xBEEF
+)
 IMAGES = [
     ("sensor-host", "sensor.so"),
     ("sensor-avr", "sensor-avr.elf"),
@@ -31,11 +33,11 @@ def test_every_image_has_one_place_and_nothing_else_is_changed(target: str, file
 
 def test_the_fields_are_where_the_firmware_looks_for_them() -> None:
     block = stamped(MARK + bytes(400), ONE)
-    assert block[16:27] == bytes.fromhex("f4010000 2c01 efbe 02 00 01")
-    assert block[27:44] == b"grey-0001".ljust(17, b"\0")
-    assert block[44:167] == b"site/grey-0001".ljust(123, b"\0")
-    assert block[167:290] == b"site/grey-0001/command".ljust(123, b"\0")
-    assert stamped(block, replace(ONE, command=""))[26] == 0
+    assert block[16:29] == bytes.fromhex("f4010000 2c01 3c00 efbe 02 00 01")
+    assert block[29:46] == b"grey-0001".ljust(17, b"\0")
+    assert block[46:169] == b"site/grey-0001".ljust(123, b"\0")
+    assert block[169:292] == b"site/grey-0001/command".ljust(123, b"\0")
+    assert stamped(block, replace(ONE, command=""))[28] == 0
 
 
 def test_the_firmware_has_room_for_the_longest_topic() -> None:

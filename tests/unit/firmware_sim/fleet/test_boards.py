@@ -59,6 +59,18 @@ def test_numbers_go_on_after_a_brown_out() -> None:
     assert balance(outcome).repeated == 0
 
 
+def test_one_that_sleeps_is_asleep_and_gets_its_commands_when_it_looks() -> None:
+    kind = compiled("c", 2, interval=5.0, sleeps=True, commands=20.0)
+    outcome = run(kind, duration=5 * MINUTE)
+    assert balance(outcome).is_good
+    assert outcome.books.presence(5 * MINUTE).asleep > 2 * 4 * MINUTE
+    for stream in outcome.books.commands.streams.values():
+        waits = list(stream.latencies())
+        assert len(waits) >= len(stream) - 1
+        assert max(waits) < 11.0
+    assert outcome.books.downs == {}
+
+
 def test_the_same_seed_gives_the_same_ledger() -> None:
     kind = compiled("c", 2, wire=WireSettings(errors=0.005))
     digests = {

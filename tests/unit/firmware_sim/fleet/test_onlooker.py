@@ -8,7 +8,7 @@ import pytest
 
 from firmware_sim.books.books import Books
 from firmware_sim.books.ledger import Fate
-from firmware_sim.clients.client import Acknowledged, Arrived, Down, Failed, Message, Up
+from firmware_sim.clients.client import Acknowledged, Arrived, Asleep, Down, Failed, Message, Up
 from firmware_sim.clients.overheard import Published
 from firmware_sim.fleet.application import Plan
 from firmware_sim.fleet.onlooker import MOST_PASSED_OVER, Onlooker
@@ -116,6 +116,17 @@ def test_commands_and_connections_are_counted() -> None:
     bench.hear(Down("the device connected anew"))
     assert bench.books.online == {"kind": 0}
     assert bench.books.downs == {"the device connected anew": 1}
+
+
+def test_who_sleeps_is_counted_until_it_wakes_or_has_no_power() -> None:
+    bench = Bench()
+    bench.hear(Up(), Asleep())
+    assert (bench.books.asleep, bench.books.online) == (1, {"kind": 0})
+    bench.hear(Up())
+    assert (bench.books.asleep, bench.books.online) == (0, {"kind": 1})
+    bench.hear(Asleep())
+    bench.onlooker.power_off(2.0)
+    assert bench.books.asleep == 0
 
 
 def test_at_the_end_its_power_is_taken_when_nothing_is_under_way() -> None:

@@ -155,6 +155,26 @@ def test_the_text_tells_the_balance_of_each_kind(figures: Figures) -> None:
     assert "payload_garbage: broken-0001" in text
 
 
+def test_each_kind_tells_its_level(figures: Figures) -> None:
+    assert {kind.level for kind in figures.kinds} == {"model"}
+    outcome = run(Kind("c", 1, "framed", "compiled", interval=1.0), duration=5.0)
+    emulated = replace(outcome.scenario.kinds[0], level="emulated", part="lm3s6965")
+    pretended = replace(outcome, scenario=replace(outcome.scenario, kinds=(emulated,)))
+    for told, level in ((outcome, "compiled"), (pretended, "lm3s6965")):
+        shown = figures_of(told)
+        assert re.search(rf"^c +1 +framed +{level} ", text_report(shown), re.MULTILINE)
+        assert f"<td>{level}</td>" in page(shown)
+        assert as_json(shown)["kinds"][0]["level"] == level
+
+
+def test_emulators_that_have_ended_are_named(figures: Figures) -> None:
+    gone = replace(figures, gone=("arm-0001", "arm-0002"))
+    told = "emulators that have ended by themselves: arm-0001, arm-0002"
+    assert told in text_report(gone)
+    assert told in page(gone)
+    assert "have ended by themselves" not in text_report(figures) + page(figures)
+
+
 def test_the_json_has_all_figures(figures: Figures) -> None:
     told = json.loads(json.dumps(as_json(figures)))
     assert told["balance"]["made"] == figures.balance.made

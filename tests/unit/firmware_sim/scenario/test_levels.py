@@ -58,7 +58,7 @@ def test_compiled_firmware_runs_in_virtual_time(tmp_path: Path) -> None:
         (COMPILED + 'part = "arduino-uno"\n', ':5: devices[1].part: is for level = "emulated"'),
         (EMULATED + 'part = "uno"\n', ':5: devices[1].part: "uno" is not known here: write "atmega328p" or "lm3s6965" or "arduino-uno"'),
         (COMPILED + 'signals = ["temperature"]\n', ':5: devices[1].signals: is for level = "model"; the firmware has a sensor of its own'),
-        (COMPILED + "sleeps = true\n", ":5: devices[1].sleeps: is for level"),
+        (COMPILED + 'sleeps = true\ninterval = "10 h"\n', ":6: devices[1].interval: one that sleeps measures at least every 9 h"),
         (COMPILED + "flash = 256\n", ":5: devices[1].flash: is for level"),
         (COMPILED + "volatile = true\n", ":5: devices[1].volatile: is for level"),
         (COMPILED + "window = 4\n", ":5: devices[1].window: is for level"),
