@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     _Hears = Callable[["Onlooker", OverheardEvent, float], None]
 
+LINGER: Final = 0.5  # seconds at the end of a run, to hear what is on its way to the device
 MOST_PASSED_OVER: Final = 10_000  # readings; more is no number of ours
 
 
@@ -41,6 +42,7 @@ class Onlooker:
         self._powered = False
         self._is_up = self._is_asleep = False
         self._is_finishing = False
+        self._rest_at: float | None = None
         self._token = 0
         self._under_way: Reading | None = None
 
@@ -61,8 +63,7 @@ class Onlooker:
 
     def finish(self, now: float) -> None:
         """What is under way may come in."""
-        self._is_finishing = True
-        self._rest(now)
+        self._rest_at = now + LINGER
 
     def close(self, now: float) -> None:
         """The run is over."""
@@ -75,11 +76,15 @@ class Onlooker:
         """Whether nothing is left that could be acknowledged."""
         return not self._powered
 
-    def next_deadline(self) -> None:
-        """It has a clock of its own."""
+    def next_deadline(self) -> float | None:
+        """When it may rest; it has a clock of its own."""
+        return self._rest_at
 
     def step(self, now: float) -> None:
         """See Part."""
+        if self._rest_at is not None and self._rest_at <= now:
+            self._rest_at, self._is_finishing = None, True
+            self._rest(now)
 
     def hear(self, now: float) -> None:
         """Note what the wire has told."""

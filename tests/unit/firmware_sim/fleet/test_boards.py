@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from firmware_sim.books.books import COMMAND
 from firmware_sim.books.ledger import Fate
+from firmware_sim.firmware.identity import LONGEST_TOPIC
 from firmware_sim.fleet.fleet import FleetError
 from firmware_sim.scenario.scenario import Incident, Kind
 from firmware_sim.scenario.wires import WireSettings
@@ -50,6 +52,12 @@ def test_on_a_bad_wire_and_through_brown_outs_nothing_is_lost_that_was_promised(
     assert all(sum(line.copies > 0 for line in stream) > 10 for stream in commands)
 
 
+def test_commands_that_are_on_their_way_at_the_end_arrive() -> None:
+    outcome = run(compiled("c", 3, commands=1.0), duration=MINUTE)
+    for stream in outcome.books.commands.streams.values():
+        assert [line.copies for line in stream][2:] == [1] * (len(stream) - 2)
+
+
 def test_numbers_go_on_after_a_brown_out() -> None:
     outcome = run(compiled("c"), incidents=(Incident(20.0, lasts=3.0),), duration=MINUTE)
     (stream,) = outcome.books.ledger.streams.values()
@@ -93,6 +101,16 @@ def test_a_device_that_is_not_commanded_subscribes_to_nothing() -> None:
     outcome = run(compiled("c"), duration=10.0)
     assert outcome.books.commands.streams == {}
     assert balance(outcome).is_good
+
+
+def test_the_longest_topic_has_room() -> None:
+    topic = "{device}/" + "x" * (LONGEST_TOPIC - len("c-0001/" + COMMAND))
+    outcome = run(compiled("c", topic=topic, commands=2.0), duration=20.0)
+    (stream,) = outcome.books.commands.streams.values()
+    assert len(stream.topic) == LONGEST_TOPIC
+    assert any(line.copies for line in stream)
+    assert balance(outcome).is_good
+    assert balance(outcome).arrived > 20
 
 
 def test_firmware_that_cannot_be_built_ends_the_run_before_it_begins(

@@ -11,7 +11,7 @@ from firmware_sim.books.ledger import Fate
 from firmware_sim.clients.client import Acknowledged, Arrived, Asleep, Down, Failed, Message, Up
 from firmware_sim.clients.overheard import Published
 from firmware_sim.fleet.application import Plan
-from firmware_sim.fleet.onlooker import MOST_PASSED_OVER, Onlooker
+from firmware_sim.fleet.onlooker import LINGER, MOST_PASSED_OVER, Onlooker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,12 @@ class Bench:
     def hear(self, *events: OverheardEvent) -> None:
         self.board.events += events
         self.onlooker.hear(1.0)
+
+    def finish(self) -> None:
+        """At the end, when it has lingered."""
+        self.onlooker.finish(2.0)
+        assert self.onlooker.next_deadline() == 2.0 + LINGER
+        self.onlooker.step(2.0 + LINGER)
 
     def fates(self) -> list[Fate]:
         return [line.fate for line in self.books.ledger.streams["t"]]
@@ -132,7 +138,7 @@ def test_who_sleeps_is_counted_until_it_wakes_or_has_no_power() -> None:
 def test_at_the_end_its_power_is_taken_when_nothing_is_under_way() -> None:
     bench = Bench()
     bench.hear(Up(), reading(1, 0))
-    bench.onlooker.finish(2.0)
+    bench.finish()
     assert bench.board.is_on
     assert not bench.onlooker.is_settled
     bench.hear(Acknowledged(1))
@@ -141,10 +147,14 @@ def test_at_the_end_its_power_is_taken_when_nothing_is_under_way() -> None:
     assert bench.books.online == {"kind": 0}
 
 
-def test_one_that_waits_for_nothing_is_switched_off_at_once() -> None:
+def test_one_that_waits_for_nothing_is_switched_off_when_what_is_on_its_way_has_come() -> None:
     bench = Bench()
     bench.onlooker.finish(2.0)
+    bench.hear(Up())
+    assert bench.board.is_on
+    bench.finish()
     assert not bench.board.is_on
+    assert bench.onlooker.next_deadline() is None
 
 
 def test_without_power_it_has_forgotten_what_was_under_way() -> None:
