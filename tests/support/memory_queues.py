@@ -59,13 +59,13 @@ class MemoryQueues:
         results: list[Any] = []
         self._raw.execute("DELETE FROM inflight")
         self._raw.executemany("INSERT INTO inflight VALUES (?, ?, ?, ?, ?, ?)", in_flight)
-        self.queues.begin()
+        self.queues.begin(operations)
         for name, rows in operations:
             results += self.queues.apply(self.connection, name, rows)
-        counts = self.queues.counts(self.connection)
+        events, counts = self.queues.finish(self.connection)
         self._raw.commit()
         self.queues.committed()
-        return results, counts
+        return results + events, counts
 
     def answer(self, name: str, arguments: Row) -> Any:
         """A question about queues."""

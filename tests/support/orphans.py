@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from functools import cache
 from typing import IO
 
@@ -27,24 +26,24 @@ def strike_off(process: int) -> None:
 
 
 def tell(process: int, what: str) -> None:
-    with LOCK:
-        ear = guardian()
-        ear.write(f"{what} {process}\n".encode())
-        ear.flush()
+    os.write(guardian(), f"{what} {process}\n".encode())
 
 
 @cache
-def guardian() -> IO[bytes]:
-    """The pipe to it. A session of its own: a Ctrl-C is for the tests."""
+def guardian() -> int:
+    """The pipe to it, open for as long as we live. It has a session of its own: a Ctrl-C is for the
+    tests.
+    """
+    theirs, ours = os.pipe()
     started = subprocess.Popen(
         [sys.executable, "-I", __file__],
-        stdin=subprocess.PIPE,
+        stdin=theirs,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
     started.returncode = 0  # it ends after us: nobody waits for it
-    assert started.stdin is not None
-    return started.stdin
+    os.close(theirs)
+    return ours
 
 
 def guard(lines: IO[bytes]) -> None:
@@ -57,8 +56,6 @@ def guard(lines: IO[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if process < 0 else os.kill)(abs(process), signal.SIGKILL)
 
-
-LOCK = threading.Lock()
 
 if __name__ == "__main__":
     guard(sys.stdin.buffer)
