@@ -42,7 +42,8 @@ from bridges.mqttsn.packets import (
 from bridges.mqttsn.policy import tolerated
 from bridges.mqttsn.ports import Message, Note, Opening, Stage, Will
 from bridges.mqttsn.requests import Requests
-from bridges.mqttsn.states import PERMITTED, State
+from bridges.mqttsn.states import ASKED, CONNECTED, LISTENING, PERMITTED, SLEEPING, State
+from bridges.mqttsn.taking_up import TakingUp
 from bridges.mqttsn.topics import Topics
 
 if TYPE_CHECKING:
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
     from bridges.mqttsn.ports import Address, Broker, Identity, Notebook, Session
 
 _STAGES: Final = {State.ASLEEP: Stage.ASLEEP, State.AWAKE: Stage.ASLEEP, State.GONE: Stage.AWAY}
-_LISTENING: Final = frozenset({State.ACTIVE, State.AWAKE})
-_SLEEPING: Final = frozenset({State.ASLEEP, State.AWAKE})
-_CONNECTED: Final = _LISTENING | _SLEEPING
-_ASKED: Final = frozenset({State.AWAITING_WILLTOPIC, State.AWAITING_WILLMSG})
 
 
 class Host(Protocol):
@@ -84,22 +81,8 @@ class Device:
     """One device; a Receiver of its session."""
 
     __slots__ = (
-        *("_fence", "_host", "_inbound", "_is_accepted", "_is_estranged", "_is_fresh"),
-        *(
-            "_is_noted",
-            "_is_refused",
-            "_is_resuming",
-            "_joining",
-            "_knows_topics",
-            "_next_at",
-            "_nights",
-            "_outbound",
-            "_reopen_at",
-            "_requests",
-            "_session",
-            "_session_will",
-            "_topics",
-        ),
+        *("_fence", "_host", "_inbound", "_is_noted", "_joining", "_next_at", "_nights"),
+        *("_outbound", "_requests", "_taking_up", "_topics"),
         *("address", "armed_for"),
         *("client_id", "identity", "is_durable", "last_seen", "sleep", "state"),
     )
@@ -117,19 +100,11 @@ class Device:
         self.sleep = 0  # seconds that it has announced
         self.is_durable = False
         self.armed_for: float | None = None  # the gateway's
-        self._is_accepted = False  # the broker has opened the session
-        self._is_estranged = False  # its session is not the one that it knows
-        self._is_fresh = False  # nothing has come since the CONNECT
         self._is_noted = False  # the broker has accepted it: its note is its own
-        self._is_refused = False  # it is to be resumed, but the broker is not there yet
-        self._is_resuming = False
-        self._knows_topics = False  # it has not started anew
-        self._reopen_at: float | None = None  # the session, as the broker was not there
         self._nights = 0  # times that it has gone to sleep
         self._next_at = 0.0  # within the budget, the next message may go
         self._fence = Fence(host.policy)
-        self._session: Session | None = None
-        self._session_will: Will | None = None
+        self._taking_up = TakingUp(host.policy, host.broker)
         self._topics = Topics(host.policy, host.notebook.topics(client_id))
         self._joining = Joining(
             host.policy, Connect(Flags(), 0, client_id), note.will if note is not None else None
@@ -145,7 +120,7 @@ class Device:
     @property
     def is_newcomer(self) -> bool:
         """Whether nothing is known of it but its CONNECT, and it is asked for its will."""
-        return self._session is None and self.state in _ASKED
+        return not self._taking_up.has_begun and self.state in ASKED
 
     @property
     def held(self) -> int:
@@ -172,8 +147,8 @@ class Device:
             self._host.count("out of turn")
             return
         if kind is not Connect:
-            self._is_fresh = False
-            if self._is_estranged:
+            self._joining.heard()
+            if self._taking_up.is_estranged:
                 self._send(Disconnect())
                 self._end(publish_will=False)
                 return
@@ -182,10 +157,8 @@ class Device:
 
     def next_packet(self, now: float) -> Packet | None:
         """Take the next message for the device, if it listens."""
-        if self._is_refused:
-            self._is_refused = False
-            self._reopen_at = now + self._host.policy.t_retry
-        if self.state not in _LISTENING or now < self._next_at:
+        self._taking_up.begin_pause(now)
+        if self.state not in LISTENING or now < self._next_at:
             return None
         if self._has_enough():
             return self._sleep_on()
@@ -203,10 +176,10 @@ class Device:
 
     def next_deadline(self) -> float | None:
         """When to tick."""
-        if self.state in _CONNECTED:
+        if self.state in CONNECTED:
             times = (
                 *(self._outbound.next_deadline(), self._fence.next_deadline(), self._budget_at()),
-                self._reopen_at,
+                self._taking_up.next_deadline(),
             )
             silence = self.last_seen + self._patience()
             return min(
@@ -223,7 +196,7 @@ class Device:
             return
         if self.state is State.OPENING:
             self._turn_away(ReturnCode.CONGESTION, "the broker does not answer")
-        elif self.state not in _CONNECTED:
+        elif self.state not in CONNECTED:
             self._ask_again(now)
         elif now >= self.last_seen + self._patience():
             self.lose("lost: silent for too long")
@@ -231,8 +204,9 @@ class Device:
             self._tick_connected(now)
 
     def _tick_connected(self, now: float) -> None:
-        if self._reopen_at is not None and now >= self._reopen_at:
-            self._open_session()
+        again_at = self._taking_up.next_deadline()
+        if again_at is not None and now >= again_at:
+            self._begin(self._taking_up.resume(self._opening(), self))
         elif not self._outbound.tick(now):
             self._unanswered()
         elif self._next_at and now >= self._next_at:
@@ -256,12 +230,10 @@ class Device:
         over, and the device is told.
         """
         if self.is_durable and self._is_noted:
-            session, self._session = self._session, None
-            if session is not None:
-                session.close(publish_will=False)
+            self._taking_up.close(publish_will=False)
             self._host.gone(self)
             return
-        if self.state in _LISTENING:
+        if self.state in LISTENING:
             self._send(Disconnect())
         self._end(publish_will=False)
 
@@ -272,36 +244,35 @@ class Device:
         self.sleep = note.sleep
         self.state = State.ASLEEP if note.stage is Stage.ASLEEP else State.ACTIVE
         self._topics.announced.update(self._host.notebook.topics(self.client_id))
-        self._is_resuming = self._is_noted = True
-        self._open_session()
+        self._is_noted = True
+        self._begin(self._taking_up.resume(self._opening(), self))
 
     # -- Receiver ---------------------------------------------------------------------------------
 
     def on_opened(self, session_present: bool) -> None:
         """See Receiver."""
-        self._is_accepted = True
+        self._taking_up.on_opened(session_present)
         if self.state is State.OPENING:
             self._activate()
-        elif self._is_resuming and not session_present:
+        elif self._taking_up.is_estranged:
             self._estrange()
-        self._is_resuming = False
         self._changed()  # one that is awake waits for it
 
     def on_refused(self, reason: int) -> None:
         """See Receiver."""
-        self._session = None
+        code = return_code(reason)
+        is_put_off = self._taking_up.on_refused(code)  # the broker starts later than we do
         if self.state is State.OPENING:
-            self._turn_away(return_code(reason), "refused by the broker")
-        elif self._is_resuming and return_code(reason) is ReturnCode.CONGESTION:
-            self._is_refused = True  # the broker starts later than we do
+            self._turn_away(code, "refused by the broker")
+        elif is_put_off:
             self._changed()
         else:
             self.on_closed()
 
     def on_closed(self) -> None:
         """See Receiver."""
-        self._session = None
-        if self.state in _LISTENING:
+        self._taking_up.on_closed()
+        if self.state in LISTENING:
             self._send(Disconnect())
         elif self.state is State.OPENING:
             self._send(Connack(ReturnCode.CONGESTION))
@@ -309,7 +280,7 @@ class Device:
 
     def on_publish(self, message: Message) -> None:
         """See Receiver."""
-        is_shut = self.state not in _LISTENING or not self._host.is_writable
+        is_shut = self.state not in LISTENING or not self._host.is_writable
         self._outbound.add(message, coalesce=is_shut)
         self._fence.lower()
         self._changed()
@@ -343,16 +314,13 @@ class Device:
     # -- coming in --------------------------------------------------------------------------------
 
     def _on_connect(self, packet: Connect, now: float) -> None:
-        if self._is_fresh and packet == self._joining.connect:  # its answer was lost, or is to come
+        if self._joining.is_repeated(packet):
             if self.state is State.ACTIVE:
                 self._send(Connack(ReturnCode.ACCEPTED))
             if self.state in (State.ACTIVE, State.OPENING):
                 return
-        if self.state in _CONNECTED:
-            self._knows_topics = self.state in _SLEEPING
-        self._is_fresh = True
-        self._is_estranged = False
-        self._proceed(self._joining.begin(packet, now))
+        self._taking_up.connect()
+        self._proceed(self._joining.begin(packet, self.state, now))
 
     def _on_willtopic(self, packet: WillTopic, now: float) -> None:
         if packet.topic and not is_topic(packet.topic, self._host.policy.max_topic_levels):
@@ -370,39 +338,34 @@ class Device:
         if question is not None:
             self._send(question)
             return
-        self._is_fresh = True
         clean = self._joining.connect.flags.clean_session
-        if self._is_accepted and self.is_durable and not clean:
-            self._change_will(self._joining.will)
+        if self._taking_up.open_session is not None and self.is_durable and not clean:
+            self._taking_up.change_will(self._joining.will)
             self._activate()
             return
         if clean:
             self._topics = Topics(self._host.policy, {})
-        self._open_session()
+        self._begin(self._taking_up.ask(self._opening(), self))
 
-    def _open_session(self) -> None:
-        if self._session is not None:
-            self._session.close(publish_will=False)
-        will = self._joining.will
-        self.is_durable = not self._joining.connect.flags.clean_session
+    def _opening(self) -> Opening:
+        clean = self._joining.connect.flags.clean_session
         most = self._host.policy.receive_maximum
-        opening = Opening(self.identity, not self.is_durable, will, most, self.address)
-        self._session_will = will
-        self._is_accepted = False
-        self._reopen_at = None
-        self._session = session = self._host.broker.open(opening, self)
+        return Opening(self.identity, clean, self._joining.will, most, self.address)
+
+    def _begin(self, session: Session) -> None:
+        """All that is under way belongs to this session."""
+        self.is_durable = not self._joining.connect.flags.clean_session
         self._outbound.begin(session, self._topics)
         self._inbound.begin(session)
         self._requests.begin(session, self._topics)
         self._fence.lower()
 
     def _activate(self) -> None:
-        if not self._knows_topics:
+        if not self._joining.finish():
             self._topics.announced.clear()
         if not self.is_durable:
             self._host.notebook.forget(self.client_id)
         self._is_noted = True
-        self._knows_topics = False
         self._outbound.restart()
         self._fence.lower()
         self.sleep = 0
@@ -416,10 +379,9 @@ class Device:
         is lost.
         """
         self._host.count("not resumed: the broker has no session")
-        self._is_estranged = True
-        if self.state in _LISTENING:
+        if self.state in LISTENING:
             self._send(Disconnect())
-        if self._session_will is None:
+        if not self._taking_up.has_will:
             self._end(publish_will=False)
 
     def _ask_again(self, now: float) -> None:
@@ -438,7 +400,7 @@ class Device:
     # -- going ------------------------------------------------------------------------------------
 
     def _on_disconnect(self, packet: Disconnect, _now: float) -> None:
-        if packet.duration and self.state in _CONNECTED:
+        if packet.duration and self.state in CONNECTED:
             self.sleep = packet.duration
             self._fall_asleep()
             self._write_note()
@@ -459,10 +421,8 @@ class Device:
         return kept
 
     def _end(self, publish_will: bool) -> None:
-        session, self._session = self._session, None
         self.state = State.GONE
-        if session is not None:
-            session.close(publish_will)
+        self._taking_up.close(publish_will)
         if self._is_noted and self.is_durable:
             self._write_note()
         elif self._is_noted:
@@ -495,11 +455,11 @@ class Device:
 
     def _after_all(self, now: float) -> Packet | None:
         """Nothing is here; when the broker has nothing more either, PINGRESP says so."""
-        fence, session = self._fence, self._session
+        fence, session = self._fence, self._taking_up.open_session
         if fence.is_passed:
             return self._sleep_on()
         fence.begin(now)
-        if self._is_accepted and session is not None and fence.may_ask:
+        if session is not None and fence.may_ask:
             session.fence(fence.ask(now, self._changed))
         return None
 
@@ -585,19 +545,14 @@ class Device:
     def _update_will(self, will: Will | None, answer: Packet) -> None:
         """Answered when it is kept."""
         self._joining.will = will
-        self._change_will(will)
+        self._taking_up.change_will(will)
         self._write_note()
 
         def kept() -> None:
-            if self.state in _CONNECTED:
+            if self.state in CONNECTED:
                 self._send(answer)
 
         self._host.notebook.when_kept(kept)
-
-    def _change_will(self, will: Will | None) -> None:
-        if self._session is not None and will != self._session_will:
-            self._session_will = will
-            self._session.change_will(will)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -620,7 +575,7 @@ class Device:
         return self._next_at
 
     def _patience(self) -> float:
-        if self.state in _SLEEPING:
+        if self.state in SLEEPING:
             return tolerated(self.sleep)
         keep_alive = self._joining.connect.duration
         return tolerated(keep_alive) if keep_alive else self._host.policy.longest_silence

@@ -41,11 +41,16 @@ class State(Enum):
     GONE = "gone"  # disconnected or lost: nothing is sent or taken any more
 
 
+LISTENING: Final = frozenset({State.ACTIVE, State.AWAKE})
+SLEEPING: Final = frozenset({State.ASLEEP, State.AWAKE})
+CONNECTED: Final = LISTENING | SLEEPING
+ASKED: Final = frozenset({State.AWAITING_WILLTOPIC, State.AWAITING_WILLMSG})
+
 _ALWAYS: Final[frozenset[type]] = frozenset({Connect, Disconnect})
 
 # A sleeping device may publish without a CONNECT, although figure 4 does not show it: a battery is
 # not to pay for four more messages.
-_CONNECTED: Final[frozenset[type]] = _ALWAYS | {
+_WHEN_CONNECTED: Final[frozenset[type]] = _ALWAYS | {
     Register,
     Regack,
     Publish,
@@ -65,9 +70,9 @@ PERMITTED: Final[dict[State, frozenset[type]]] = {
     State.AWAITING_WILLTOPIC: _ALWAYS | {WillTopic},
     State.AWAITING_WILLMSG: _ALWAYS | {WillMsg},
     State.OPENING: _ALWAYS,
-    State.ACTIVE: _CONNECTED,
-    State.ASLEEP: _CONNECTED,
-    State.AWAKE: _CONNECTED,
+    State.ACTIVE: _WHEN_CONNECTED,
+    State.ASLEEP: _WHEN_CONNECTED,
+    State.AWAKE: _WHEN_CONNECTED,
     State.GONE: frozenset(),
 }
 

@@ -203,8 +203,9 @@ class Station:
     def restart_gateway(self) -> None:
         """The gateway's process dies, and another one starts."""
         for device in list(self.host.gateway.devices):
-            if device._session is not None:
-                device._session._pipe.close()
+            session = device._taking_up._session
+            if session is not None:
+                session._pipe.close()
         self.host = self.line.ends[0] = self.new_host()  # type: ignore[list-item]
         self.host.plugged(self.site.now)
         self.site.world.wake(self.line)
