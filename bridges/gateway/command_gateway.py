@@ -1,8 +1,8 @@
-"""`heliograph gateway`: serial ports and MQTT-SN for any MQTT 5 broker, in a process of its own.
+"""`heliograph gateway`: serial ports and MQTT-SN for any MQTT broker, in a process of its own.
 
 The settings are those of the broker's own gateway: [mqttsn], [[mqttsn.device]] and [[serial]] of a
-settings file, or what the command line says. Exit code 0: stopped; 1: it cannot run, and the
-message says what to do; 2: not understood.
+settings file, and [gateway]; or what the command line says. Exit code 0: stopped; 1: it cannot run,
+and the message says what to do; 2: not understood.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridges.gateway.checking import check_ports
 from bridges.gateway.remote_broker import Place, RemoteBroker, parse_broker
 from broker import settings
+from broker.packets.codes import MQTT_3_1_1, MQTT_5
 from broker.settings import DeviceSettings, SerialSettings
 from broker.settings.gateway_checking import gateway_problems
 from broker.settings.gateway_rules import SerialPort, UdpUrl
@@ -28,6 +29,7 @@ from broker.settings.gateway_rules import SerialPort, UdpUrl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+VERSIONS: Final = {"auto": None, "5": MQTT_5, "3.1.1": MQTT_3_1_1}
 BROKER_VARIABLE = "HELIOGRAPH_BROKER_URL"  # for a URL with a password
 
 
@@ -70,7 +72,8 @@ async def _serve(chosen: settings.Settings, place: Place, context: ssl.SSLContex
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     rng = Random(SystemRandom().getrandbits(64))  # noqa: S311  for pauses
-    side = RemoteBroker(place, context, chosen.mqttsn.session_expiry, loop, rng)
+    version = VERSIONS[chosen.gateway.mqtt]
+    side = RemoteBroker(place, context, chosen.mqttsn.session_expiry, loop, rng, version)
     assembly = Assembly(side, chosen, loop)
     await assembly.open()
     log.info("gateway to the broker at %s", place)
@@ -87,6 +90,8 @@ def _chosen(options: argparse.Namespace) -> settings.Settings:
     overrides: dict[str, object] = {}
     if options.data:
         overrides["broker.data_dir"] = options.data
+    if options.mqtt:
+        overrides["gateway.mqtt"] = options.mqtt
     if options.verbose:
         overrides["log.level"] = "debug"
     found = settings.load(options.config, os.environ, overrides)
@@ -131,7 +136,7 @@ def _context(options: argparse.Namespace, place: Place) -> ssl.SSLContext | None
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heliograph gateway",
-        description="Connect devices on serial ports and MQTT-SN devices on UDP with any MQTT 5 "
+        description="Connect devices on serial ports and MQTT-SN devices on UDP with any MQTT "
         "broker. Each device is a client of its own there.",
         epilog="A URL with a password can be given as the environment variable "
         f"{BROKER_VARIABLE} instead, where `ps` does not show it. `heliograph serial ports` prints "
@@ -146,12 +151,18 @@ def _parser() -> argparse.ArgumentParser:
         help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts://... for TLS",
     )
     parser.add_argument(
+        "--mqtt",
+        metavar="VERSION",
+        help="the version that the broker speaks, 5 or 3.1.1; without it as the settings say, or "
+        "5 if the broker can, else 3.1.1",
+    )
+    parser.add_argument(
         "-c",
         "--config",
         metavar="FILE",
         type=Path,
-        help="settings (TOML): [mqttsn], [[mqttsn.device]], [[serial]], broker.data_dir and [log] "
-        "are used",
+        help="settings (TOML): [mqttsn], [[mqttsn.device]], [[serial]], [gateway], broker.data_dir "
+        "and [log] are used",
     )
     parser.add_argument(
         "--serial",

@@ -48,14 +48,8 @@ class House:
 
     def forget(self, client_id: str) -> bool:
         """Forget what is noted of it; False: nothing is."""
-        noted = [
-            room.gateway.notebook
-            for room in self.rooms
-            if room.gateway.notebook.read(client_id) is not None
-        ]
-        for notebook in noted:
-            notebook.forget(client_id)
-        return bool(noted)
+        known = [room.gateway.forget(client_id) for room in self.rooms]
+        return any(known)
 
     def is_ours(self, name: str, identity: Identity) -> bool:
         """Whether a device in the room `name` would be one of the gateway's own clients."""

@@ -2,7 +2,8 @@
 
 A connection that breaks is made anew, for ever, more and more rarely and with jitter; sessions go
 on where they were. Rules kept here: one write per loop turn; a broker that is silent for longer
-than the keep-alive allows is left, and so is one that takes nothing.
+than the keep-alive allows is left, as is one that takes nothing, or one that answers no CONNECT
+while it is not known which version it speaks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bridges.gateway.figures import own_prefix
 from bridges.gateway.speaker import Speaker
 from bridges.mqttsn.mqtt import MqttBroker
 from bridges.mqttsn.ports import Identity
+from bridges.mqttsn.versions import NAMES, Versions
+from broker.packets.codes import MQTT_5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,7 @@ KEEP_ALIVE: Final = 60  # seconds
 PING_EVERY: Final = 20.0  # seconds; one timer for all
 SILENCE: Final = 50.0  # seconds without a byte, then the connection is dead
 CONNECT_TIMEOUT: Final = 10.0
+ANSWER_TIMEOUT: Final = 5.0  # for the CONNACK that shows which version the broker speaks
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next attempt
 READING: Final = 1.0  # seconds in which a broker may still read what has waited for a client
 LASTING: Final = 5.0  # seconds after which a connection counts as one that works
@@ -83,8 +87,11 @@ class RemoteBroker:
         expiry: int,
         loop: asyncio.AbstractEventLoop,
         rng: Random,
+        version: int | None = None,  # of MQTT; None: the one that the broker speaks
     ) -> None:
         self.place = place
+        self._is_version_chosen = version is not None
+        self.versions = Versions(version, self._settled, self._refused)
         self.context = context
         self.loop = loop
         self._expiry = expiry
@@ -106,7 +113,7 @@ class RemoteBroker:
     def sessions(self, name: str, stamp: Callable[[], str] | None = None) -> MqttBroker:
         """See BrokerSide."""
         del name  # the broker cannot be told
-        return MqttBroker(self._dial, self._expiry, KEEP_ALIVE, stamp=stamp)
+        return MqttBroker(self._dial, self._expiry, KEEP_ALIVE, stamp=stamp, versions=self.versions)
 
     def stream(self, name: str, on_data: Callable[[bytes], None]) -> RemotePipe:
         """See BrokerSide."""
@@ -153,6 +160,23 @@ class RemoteBroker:
 
     # -- helpers ----------------------------------------------------------------------------------
 
+    def _settled(self, version: int) -> None:
+        if version >= MQTT_5:
+            log.info("the broker at %s speaks MQTT 5 now", self.place)
+            return
+        log.info(
+            "the broker at %s speaks MQTT %s and not 5: what devices lose by that is in "
+            "docs/serial.md",
+            *(self.place, NAMES[version]),
+        )
+
+    def _refused(self, version: int) -> None:
+        if self._is_version_chosen:
+            text = "the broker at %s refuses MQTT %s: choose another version with --mqtt, or none"
+            log.warning(text, self.place, NAMES[version])
+        else:
+            log.warning("the broker at %s refuses MQTT 5 and 3.1.1: is it one?", self.place)
+
     def _forgotten(self) -> None:
         self.on_forgotten()  # whoever wants to know has been set after `on_open`
 
@@ -196,6 +220,7 @@ class RemotePipe(asyncio.Protocol):
         self._is_held = False
         self._early = 0  # bytes
         self._opened_at = self._answered_at = self._heard_at = 0.0
+        self._is_abandoned = False  # it does not answer
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = side.loop.create_task(self._connect())
 
@@ -232,8 +257,7 @@ class RemotePipe(asyncio.Protocol):
         self._side.ended(self)
         if self._task is not None:
             self._task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         if self._transport is not None:
             self._transport.close()
 
@@ -260,11 +284,15 @@ class RemotePipe(asyncio.Protocol):
         self._side.opened(self)
         self._ends.connected()
         self._flush()
+        if self._side.versions.is_open and not isinstance(self._ends, StreamEnds):
+            self._timer = self._side.loop.call_later(ANSWER_TIMEOUT, self._unanswered)
 
     def data_received(self, data: bytes) -> None:
         """The broker says something."""
         self._heard_at = self._side.loop.time()
-        self._answered_at = self._answered_at or self._heard_at
+        if not self._answered_at:
+            self._answered_at = self._heard_at
+            self._cancel_timer()
         if not self._is_closed:
             self._ends.receive(data)
 
@@ -274,7 +302,9 @@ class RemotePipe(asyncio.Protocol):
         if not self._is_closed:
             if self._side.loop.time() - self._opened_at > LASTING:
                 self._side.worked()
-            self._come_again(f"it has closed the connection{f' ({exc})' if exc else ''}")
+            self._cancel_timer()
+            closed = f"it has closed the connection{f' ({exc})' if exc else ''}"
+            self._come_again("it does not answer" if self._is_abandoned else closed)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -299,6 +329,14 @@ class RemotePipe(asyncio.Protocol):
         if not self._is_closed:
             self._timer = self._side.loop.call_later(pause, self._lost)
 
+    def _unanswered(self) -> None:
+        self._is_abandoned = True
+        self._abort()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _lost(self) -> None:
         if not self._is_closed:
             self._is_closed = True
@@ -308,8 +346,7 @@ class RemotePipe(asyncio.Protocol):
         """Break it before it was there; nothing comes out while something is put in."""
         if self._task is not None:
             self._task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         self._side.ended(self)
         self._side.loop.call_soon(self._lost)
 

@@ -198,7 +198,7 @@ class Speaker:
 
     def _free_id(self) -> int:
         self._last_id = self._last_id % _LAST_MSG_ID + 1
-        while self._last_id in self._unanswered:
+        while self._last_id in self._unanswered or (self._filter and self._last_id == _SUBSCRIBE):
             self._last_id = self._last_id % _LAST_MSG_ID + 1
         return self._last_id
 

@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from bridges.mqttsn.policy import Policy
     from bridges.mqttsn.ports import Address, Broker, Identity, Notebook, Session
 
+_REFUSALS: Final[dict[type, Packet]] = {
+    WillTopicResp: WillTopicResp(ReturnCode.NOT_SUPPORTED),
+    WillMsgResp: WillMsgResp(ReturnCode.NOT_SUPPORTED),
+}
 _STAGES: Final = {State.ASLEEP: Stage.ASLEEP, State.AWAKE: Stage.ASLEEP, State.GONE: Stage.AWAY}
 
 
@@ -544,8 +548,11 @@ class Device:
 
     def _update_will(self, will: Will | None, answer: Packet) -> None:
         """Answered when it is kept."""
+        if not self._taking_up.change_will(will):
+            self._host.count("will refused")
+            self._send(_REFUSALS[type(answer)])
+            return
         self._joining.will = will
-        self._taking_up.change_will(will)
         self._write_note()
 
         def kept() -> None:

@@ -164,6 +164,19 @@ class Gateway:
         device.lose("expelled")
         return True
 
+    def forget(self, client_id: str) -> bool:
+        """Forget what is noted of a device that is not here; False: nothing is. A durable session
+        of it is not to wait for ever.
+        """
+        note = self.notebook.read(client_id)
+        if note is None:
+            return False
+        self.notebook.forget(client_id)
+        identity = self._admission.admit(note.address, client_id)
+        if isinstance(identity, Identity) and not note.clean_session:
+            self.broker.end_session(identity)
+        return True
+
     @property
     def devices(self) -> Iterable[Device]:
         """Those that are connected or about to be."""

@@ -68,7 +68,16 @@ class Outbound:
     """
 
     __slots__ = (
-        *("_abandoned", "_assured", "_changed", "_count", "_exchange", "_is_holding", "_keep"),
+        *(
+            "_abandoned",
+            "_assured",
+            "_assured_ids",
+            "_changed",
+            "_count",
+            "_exchange",
+            "_is_holding",
+            "_keep",
+        ),
         *("_last_register", "_latest", "_policy", "_refusals", "_releases", "_serial", "_serials"),
         *("_longest", "_session", "_topics", "collected", "repeats", "round_trip", "size"),
     )
@@ -91,6 +100,7 @@ class Outbound:
         self._session: Session | None = None
         self._exchange: Exchange | None = None
         self._assured: deque[Message] = deque()  # QoS 1 and 2; the first may be in the exchange
+        self._assured_ids: set[int] = set()  # theirs: a 3.1.1 broker may send very many at once
         self._releases: dict[int, None] = {}
         self._abandoned: set[int] = set()  # QoS 2, never delivered, the broker's PUBREL to come
         self._latest: dict[int, Message] = {}  # QoS 0 by serial number
@@ -115,8 +125,10 @@ class Outbound:
         self._refusals = self.size = 0
         for _ in self._latest:
             self._count("QoS 0 lost with the session")
-        for held in (self._assured, self._releases, self._latest, self._serials, self._abandoned):
+        for held in (self._assured, self._assured_ids, self._releases, self._latest):
             held.clear()
+        self._serials.clear()
+        self._abandoned.clear()
 
     def restart(self) -> None:
         """The device has started anew, or sleeps: what is open is asked again when it listens."""
@@ -248,7 +260,7 @@ class Outbound:
     def _add_assured(self, message: Message) -> None:
         """A broker that resumes a session repeats what has no answer yet."""
         exchange = self._exchange
-        if any(held.msg_id == message.msg_id for held in self._assured):
+        if message.msg_id in self._assured_ids:
             return
         if exchange is not None and (exchange.kind, exchange.msg_id) == (
             Kind.RELEASING,
@@ -257,6 +269,7 @@ class Outbound:
             self._broker.pubrec(message.msg_id)
             return
         self._assured.append(message)
+        self._assured_ids.add(message.msg_id)
         self._grow(_cost(message))
 
     def _add_latest(self, message: Message, coalesce: bool) -> None:
@@ -288,6 +301,7 @@ class Outbound:
 
     def _take_assured(self) -> Message:
         message = self._assured.popleft()
+        self._assured_ids.discard(message.msg_id)
         self._refusals = 0
         self._shrink(_cost(message))
         return message

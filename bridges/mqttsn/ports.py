@@ -145,8 +145,10 @@ class Session(Protocol):
     def unsubscribe(self, msg_id: int, topic_filter: str) -> None:
         """Answered by `on_unsuback`."""
 
-    def change_will(self, will: Will | None) -> None:
-        """Another will, or none. (MQTT has no such packet: connect anew and keep the session.)"""
+    def change_will(self, will: Will | None) -> bool:
+        """Another will, or none. (MQTT has no such packet: connect anew and keep the session.)
+        False: it cannot be changed, for the session would not be kept.
+        """
 
     def fence(self, done: Callable[[bool], None]) -> None:
         """Call `done` after all that the broker has sent by now. (A PINGREQ does it.) True says
@@ -165,6 +167,9 @@ class Broker(Protocol):
 
     def open(self, opening: Opening, receiver: Receiver) -> Session:
         """Connect a client; answered by `on_opened` or `on_refused`."""
+
+    def end_session(self, identity: Identity) -> None:
+        """The device is forgotten: its durable session must not wait for it for ever."""
 
 
 class Admission(Protocol):

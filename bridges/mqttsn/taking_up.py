@@ -131,11 +131,14 @@ class TakingUp:
         self._session = None
         self._go(Event.END)
 
-    def change_will(self, will: Will | None) -> None:
-        """Tell the broker of another will."""
-        if self._session is not None and will != self._will:
-            self._will = will
-            self._session.change_will(will)
+    def change_will(self, will: Will | None) -> bool:
+        """Tell the broker of another will; False: it cannot be changed."""
+        if self._session is None or will == self._will:
+            return True
+        if not self._session.change_will(will):
+            return False
+        self._will = will
+        return True
 
     def close(self, publish_will: bool) -> None:
         """End the session, if there is one."""

@@ -9,7 +9,12 @@ is wrong and what would be right. Sizes are in bytes, durations in seconds.
     tables < checking; queue_checking; gateway_checking; toml < loading
 """
 
-from broker.settings.gateway_tables import DeviceSettings, MqttSnSettings, SerialSettings
+from broker.settings.gateway_tables import (
+    DeviceSettings,
+    GatewaySettings,
+    MqttSnSettings,
+    SerialSettings,
+)
 from broker.settings.loading import load, variables
 from broker.settings.problems import Place, Problem, SettingsError
 from broker.settings.queue_tables import (
@@ -59,6 +64,7 @@ __all__ = [
     "DeviceSettings",
     "DurabilitySettings",
     "Filter",
+    "GatewaySettings",
     "HttpSettings",
     "Limits",
     "ListenerSettings",

@@ -39,6 +39,7 @@ from broker.settings.rules import (
 MODES = ("auto", "framed", "mqtt-sn", "slip", "mqtt", "text")
 LINES = ("keep", "on", "off")
 PACES = ("auto", "yes", "no")
+MQTT_VERSIONS = ("auto", "5", "3.1.1")
 RESETS = ("dtr", "esp32")
 GOOD_LOG = 'write one such as "serial/{port}/log"; {port} is the port\'s name; "" for none'
 GOOD_PREFIX = 'write one such as "site/{port}/"; {port} is the port\'s name; "" for none'
@@ -133,6 +134,13 @@ class MqttSnSettings:
     def places(self) -> tuple[HostPort, ...]:
         """Where to take datagrams."""
         return tuple(udp_place(each) for each in self.listen)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """[gateway]: what `heliograph gateway` alone needs, beside another broker."""
+
+    mqtt: Annotated[str, Choice(MQTT_VERSIONS)] = "auto"  # that is spoken to the broker
 
 
 def name_of(port: str) -> str:

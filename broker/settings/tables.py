@@ -6,7 +6,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
-from broker.settings.gateway_tables import DeviceSettings, MqttSnSettings, SerialSettings
+from broker.settings.gateway_tables import (
+    DeviceSettings,
+    GatewaySettings,
+    MqttSnSettings,
+    SerialSettings,
+)
 from broker.settings.queue_rules import schema_name
 from broker.settings.queue_tables import (
     HttpSettings,
@@ -214,6 +219,7 @@ class Settings:
     defined_queues: tuple[QueueSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     mqttsn: MqttSnSettings = field(default_factory=MqttSnSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
     serial: tuple[SerialSettings, ...] = ()
 
     @property
@@ -234,6 +240,7 @@ SECTIONS: Mapping[str, type] = {
     "queues": QueuesSettings,
     "http": HttpSettings,
     "mqttsn": MqttSnSettings,
+    "gateway": GatewaySettings,
     "limits": Limits,
     "auth": AuthSettings,
     "log": LogSettings,

@@ -14,6 +14,8 @@ from bridges.mqttsn.ports import Message, Opening, Receiver, Will
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridges.mqttsn.ports import Identity
+
 
 class Account:
     """What the broker knows of one client id."""
@@ -54,6 +56,10 @@ class SmallBroker:
         self.later(lambda: receiver.on_opened(is_present))
         session.resume()
         return session
+
+    def end_session(self, identity: Identity) -> None:
+        """See Broker."""
+        self.accounts.pop(identity.client_id, None)
 
     def publish(self, topic: str, payload: bytes, qos: int) -> None:
         """Somebody else publishes."""
@@ -155,9 +161,10 @@ class SmallSession:
         self._account.subscriptions.pop(topic_filter, None)
         self._later(lambda: self._receiver.on_unsuback(msg_id))
 
-    def change_will(self, will: Will | None) -> None:
+    def change_will(self, will: Will | None) -> bool:
         """See Session."""
         self._will = will
+        return True
 
     def fence(self, done: Callable[[bool], None]) -> None:
         """See Session."""

@@ -3,7 +3,7 @@
 from bridges.gateway.house import House, OnePlace, Room
 from bridges.mqttsn.codes import Flags, ReturnCode
 from bridges.mqttsn.packets import Connack, Connect, Disconnect, Pingreq
-from bridges.mqttsn.ports import Stage
+from bridges.mqttsn.ports import Identity, Stage
 from tests.unit.mqttsn.world import World
 
 CONNECT = Connect(Flags(), 60, "dev")
@@ -61,4 +61,5 @@ def test_a_device_is_sent_away_and_forgotten_wherever_it_is() -> None:
     assert ports.one.hear() == [Disconnect()]
     assert not ports.house.expel("dev")
     assert ports.house.forget("dev")
+    assert ports.one.broker.ended == [Identity("dev")]  # it is not to wait for it for ever
     assert not ports.house.forget("dev")

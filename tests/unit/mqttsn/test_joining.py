@@ -207,3 +207,17 @@ def test_a_silent_device_is_lost_after_its_keep_alive_and_a_tolerance(
     assert session.closed is True
     assert world.counts == {"lost: silent for too long": 1}
     assert world.gateway.next_deadline() is None
+
+
+def test_a_will_that_cannot_be_changed_stays_and_the_device_is_told() -> None:
+    world = World()
+    world.say(WITH_WILL, TOPIC, WillMsg(b"gone"))
+    world.session.receiver.on_opened(False)
+    world.hear()
+    world.session.may_change_will = False
+    assert world.say(WillMsgUpd(b"other")) == [WillMsgResp(ReturnCode.NOT_SUPPORTED)]
+    assert world.say(WillTopicUpd(Flags(), "w/u")) == [WillTopicResp(ReturnCode.NOT_SUPPORTED)]
+    assert world.counts["will refused"] == 2
+    note = world.notebook.read("dev")
+    assert note is not None
+    assert note.will == WILL

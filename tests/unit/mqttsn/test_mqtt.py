@@ -1,22 +1,16 @@
 """Sessions over MQTT packets: what goes to the broker, and what a broken pipe leaves."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
-from bridges.mqttsn.mqtt import GRACE, MqttBroker, MqttSession
+from bridges.mqttsn.mqtt import GRACE
 from bridges.mqttsn.ports import Identity, Message, Opening, Will
 from broker.packets.codes import ReasonCode
-from broker.packets.decode import decode
 from broker.packets.encode import encode
 from broker.packets.properties import Property
-from broker.packets.reader import Reader
 from broker.packets.types import (
     Connack,
     Connect,
     Disconnect,
-    Packet,
     Pingreq,
     Pingresp,
     Puback,
@@ -31,98 +25,7 @@ from broker.packets.types import (
     Unsubscribe,
 )
 from broker.packets.types import Will as MqttWill
-
-DURABLE = Opening(Identity("dev", "user", b"secret"), clean_session=False, receive_maximum=3)
-CLEAN = Opening(Identity("dev"))
-
-
-class ScriptedPipe:
-    """Keeps what was sent."""
-
-    def __init__(self) -> None:
-        self.sent = b""
-        self.is_held = False
-        self.is_closed = False
-        self.owes = False
-
-    def send(self, data: bytes) -> None:
-        assert not self.is_closed
-        self.sent += data
-
-    def hold(self, held: bool) -> None:
-        self.is_held = held
-
-    def has_more(self) -> bool:
-        return self.owes
-
-    def close(self) -> None:
-        assert not self.is_closed
-        self.is_closed = True
-
-
-class Heard:
-    """A Receiver that notes every call as (name, arguments)."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        assert name.startswith("on_")
-        return lambda *arguments: self.calls.append((name.removeprefix("on_"), *arguments))
-
-    def take(self) -> list[tuple[Any, ...]]:
-        calls, self.calls = self.calls, []
-        return calls
-
-
-class Wire:
-    """A session, its receiver, and the broker's end as packets."""
-
-    def __init__(self, opening: Opening = DURABLE, stamp: Callable[[], str] | None = None) -> None:
-        self.pipes: list[ScriptedPipe] = []
-        self.heard = Heard()
-        self.session = MqttBroker(self._dial, expiry=1000, stamp=stamp).open(opening, self.heard)
-
-    def _dial(self, session: MqttSession) -> ScriptedPipe:
-        self.pipes.append(ScriptedPipe())
-        return self.pipes[-1]
-
-    @property
-    def pipe(self) -> ScriptedPipe:
-        return self.pipes[-1]
-
-    def sent(self) -> list[Packet]:
-        """What has been sent since the last time."""
-        data, self.pipe.sent = self.pipe.sent, b""
-        return read(data)
-
-    def answer(self, *packets: Packet) -> list[Packet]:
-        self.session.receive(b"".join(encode(packet, 5) for packet in packets))
-        return self.sent()
-
-    def open(self, session_present: bool = False, **properties: int) -> list[Packet]:
-        """Connect and be accepted; what comes after the CONNECT."""
-        self.session.connected()
-        self.sent()
-        named = {Property[name.upper()]: value for name, value in properties.items()}
-        return self.answer(Connack(session_present, 0, named))
-
-    def reopen(self) -> list[Packet]:
-        """The pipe breaks, and another one is there."""
-        self.session.lost()
-        return self.open(session_present=True)
-
-
-def opened(opening: Opening = DURABLE, **properties: int) -> Wire:
-    wire = Wire(opening)
-    wire.open(**properties)
-    assert wire.heard.take() == [("opened", False)]
-    return wire
-
-
-def read(data: bytes) -> list[Packet]:
-    buffer, packets = Reader().cut(data)
-    return [decode(first, buffer, start, end, 5) for first, start, end in packets]
+from tests.unit.mqttsn.mqtt_world import CLEAN, Wire, opened, read
 
 
 def test_a_device_becomes_a_client_of_its_own() -> None:

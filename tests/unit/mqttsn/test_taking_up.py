@@ -19,12 +19,14 @@ class FakeSession:
     def __init__(self) -> None:
         self.closed: bool | None = None  # with or without its will
         self.wills: list[Will | None] = []
+        self.may_change_will = True
 
     def close(self, publish_will: bool) -> None:
         self.closed = publish_will
 
-    def change_will(self, will: Will | None) -> None:
+    def change_will(self, will: Will | None) -> bool:
         self.wills.append(will)
+        return self.may_change_will
 
 
 class FakeBroker:

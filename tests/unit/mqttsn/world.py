@@ -26,6 +26,7 @@ class ScriptedSession:
         self.asked: list[tuple[Any, ...]] = []
         self.is_held = False
         self.closed: bool | None = None  # with its will?
+        self.may_change_will = True
 
     def publish(self, message: Message) -> None:
         self.asked.append(("publish", message))
@@ -48,8 +49,9 @@ class ScriptedSession:
     def unsubscribe(self, msg_id: int, topic_filter: str) -> None:
         self.asked.append(("unsubscribe", msg_id, topic_filter))
 
-    def change_will(self, will: Will | None) -> None:
+    def change_will(self, will: Will | None) -> bool:
         self.asked.append(("will", will))
+        return self.may_change_will
 
     def fence(self, done: Callable[[bool], None]) -> None:
         self.asked.append(("fence", done))
@@ -72,10 +74,14 @@ class ScriptedBroker:
 
     def __init__(self) -> None:
         self.sessions: list[ScriptedSession] = []
+        self.ended: list[Identity] = []
 
     def open(self, opening: Opening, receiver: Receiver) -> ScriptedSession:
         self.sessions.append(ScriptedSession(opening, receiver))
         return self.sessions[-1]
+
+    def end_session(self, identity: Identity) -> None:
+        self.ended.append(identity)
 
 
 class World:

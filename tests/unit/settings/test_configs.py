@@ -65,6 +65,7 @@ def test_the_full_file_says_the_defaults(configs: Path) -> None:
     assert settings.queues == default.queues
     assert settings.http == default.http
     assert settings.mqttsn == default.mqttsn
+    assert settings.gateway == default.gateway
     for key in set(RULES["broker"]) - {"data_dir"}:
         assert getattr(settings.broker, key) == getattr(default.broker, key), key
     assert settings.listeners[: len(default.listeners)] == default.listeners
