@@ -136,6 +136,9 @@ class RemoteBroker:
     def opened(self, pipe: RemotePipe) -> None:
         """It is there."""
         self._pipes.add(pipe)
+
+    def answered(self) -> None:
+        """The broker has said something."""
         if self._trouble:
             self._trouble = ""
             log.info("the broker at %s can be reached again", self.place)
@@ -293,6 +296,7 @@ class RemotePipe(asyncio.Protocol):
         if not self._answered_at:
             self._answered_at = self._heard_at
             self._cancel_timer()
+            self._side.answered()
         if not self._is_closed:
             self._ends.receive(data)
 

@@ -109,9 +109,11 @@ class Versions:
         """No answer has come; whether to come again. `silences`: as they were at the CONNECT, for
         many who connect at once are silenced by one trouble.
         """
+        if version != self.current:
+            return True  # others have found out meanwhile
         if not self.is_open:
             return False
-        if version == self.current and silences == self._silences:
+        if silences == self._silences:
             self._silences += 1
             if self._silences >= _MOST_SILENCES:
                 self._change()

@@ -115,6 +115,18 @@ def test_many_who_are_cut_off_by_one_trouble_count_once() -> None:
     assert told.versions.current == MQTT_5
 
 
+def test_who_was_cut_off_before_others_found_out_comes_again_in_the_right_version() -> None:
+    told = Told()
+    late, early = Wire(DURABLE, versions=told.versions), Wire(CLEAN, versions=told.versions)
+    late.session.connected()
+    connect(early, "20020001")
+    connect(early, "20020000")
+    late.session.lost()
+    late.sent()
+    assert connect(late, "20020000") == MQTT_3_1_1
+    assert late.heard.take() == [("opened", False)]
+
+
 def test_who_knows_the_version_knows_it_for_all_sessions() -> None:
     told = Told()
     connect(first := Wire(DURABLE, versions=told.versions), "20020001")
