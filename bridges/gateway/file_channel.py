@@ -70,6 +70,7 @@ class FileChannel:
             report(progress)
 
         self._sending = Sending(self._number, name, data, told, self._loop.time())
+        self._prepare(self._sending)
         self._watch()
         return ""
 
@@ -146,6 +147,15 @@ class FileChannel:
         log.error("%s: a file of the device: %s", self._port.shown_name, error)
 
     # -- to the device ----------------------------------------------------------------------------
+
+    def _prepare(self, sending: Sending) -> None:
+        """A piece in each turn of the loop."""
+        if sending.is_over:
+            return
+        if sending.prepare():
+            self._on_work()
+        else:
+            self._loop.call_soon(self._prepare, sending)
 
     def _watch(self) -> None:
         self._timer = None

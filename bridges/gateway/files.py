@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+PIECE: Final = 64 << 10  # bytes that are digested at once
 STALLED: Final = 120.0  # seconds without progress, then a file is given up
 SHORTEST_STEP: Final = 1.0  # seconds between two reports
 MOST_FILES: Final = 1000  # in one folder: small ones cost a disk more than their bytes
@@ -57,7 +58,11 @@ class Content:
 
 
 class Sending:
-    """One file on its way to the device. `report` hears of its progress, and of its end once."""
+    """One file on its way to the device. `report` hears of its progress, and of its end once.
+
+    It is offered when it is digested, a piece in each `prepare`: a large file must not hold up
+    others.
+    """
 
     def __init__(
         self,
@@ -71,13 +76,28 @@ class Sending:
         self._name = name
         self._size = len(data)
         self._report = report
-        self._sender = FileSender(number, name, self._size, sha256(data).digest(), Content(data))
+        self._number = number
+        self._data = data
+        self._hash = sha256()
+        self._digested = 0  # bytes
+        self._sender: FileSender | None = None
         self._moved_at = self._said_at = now
         self._place = 0
 
+    def prepare(self) -> bool:
+        """Digest the next piece; whether that was the last one."""
+        piece = memoryview(self._data)[self._digested : self._digested + PIECE]
+        self._hash.update(piece)
+        self._digested += len(piece)
+        if self._digested < self._size:
+            return False
+        digest, content = self._hash.digest(), Content(self._data)
+        self._sender = FileSender(self._number, self._name, self._size, digest, content)
+        return True
+
     def payload(self, limit: int, now: float) -> bytes | None:
         """The next message for the device, of at most `limit` bytes, if there is one."""
-        if self.is_over:
+        if self.is_over or self._sender is None:
             return None
         payload = self._sender.payload(limit)
         if self._sender.offset != self._place:
@@ -87,6 +107,8 @@ class Sending:
 
     def receive(self, payload: bytes, now: float) -> None:
         """The device says something about it."""
+        if self._sender is None:
+            return
         self._sender.receive(payload)
         self._moved_at = now
         outcome = self._sender.outcome
@@ -95,7 +117,8 @@ class Sending:
 
     def restart(self) -> None:
         """The device has forgotten it: offer it again."""
-        self._sender.restart()
+        if self._sender is not None:
+            self._sender.restart()
 
     def check(self, now: float) -> None:
         """Give it up if nothing has moved for long."""
@@ -106,7 +129,8 @@ class Sending:
         """It goes no further."""
         if not self.is_over:
             self.is_over = True
-            place = self._size if is_done else self._sender.offset
+            offset = self._sender.offset if self._sender is not None else 0
+            place = self._size if is_done else offset
             self._report(Progress(self._name, place, self._size, True, is_done, text))
 
     def _say(self, now: float) -> None:

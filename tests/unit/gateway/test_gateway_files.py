@@ -14,6 +14,7 @@ from bridges.gateway.file_channel import FileChannel
 from bridges.gateway.files import Content, Folder
 from bridges.serial.files import FileReceiver, FileSender, Outcome
 from broker.settings import SerialSettings
+from tests.unit.gateway.gateway_world import FakeLoop
 
 DATA = bytes(range(256)) * 10
 
@@ -83,6 +84,59 @@ def test_what_was_never_finished_makes_room_the_oldest_first(tmp_path: Path) -> 
     assert [part.stat().st_size for part in parts] == [658, 658, 658]
     assert send(Folder(tmp_path, 3000), "new", bytes(2000)) is Outcome.DONE
     assert [part.exists() for part in parts] == [False, False, True]
+
+
+class Digest:
+    """A SHA-256 that counts what it is given."""
+
+    digested = 0
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._real = sha256(data)
+
+    def update(self, data: bytes) -> None:
+        Digest.digested += len(data)
+        self._real.update(data)
+
+    def digest(self) -> bytes:
+        return self._real.digest()
+
+
+def test_a_large_file_is_digested_a_piece_in_each_turn_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "sha256", Digest)
+    monkeypatch.setattr(Digest, "digested", 0)
+    data = bytes(range(256)) * (3 * files.PIECE // 256) + b"end"
+    loop: Any = FakeLoop()
+    channel = FileChannel(SerialSettings("/dev/x"), tmp_path, loop, lambda *_: None, lambda: None)
+    assert channel.send("app.bin", data, lambda _: None) == ""
+    turns = [Digest.digested]
+    while loop.soon:
+        assert channel.payload(100, 0.0) is None
+        channel.receive(b"\x02\x01\0\0\0\0", 0.0)  # it has another file in mind
+        channel.restart()
+        before, calls, loop.soon = Digest.digested, loop.soon, []
+        for call in calls:
+            call()
+        turns.append(Digest.digested - before)
+    assert turns == [files.PIECE] * 3 + [3]
+    assert channel.payload(100, 0.0) == FileSender(
+        *(1, "app.bin", len(data), sha256(data).digest(), Content(data))
+    ).payload(100)
+    channel.close()
+
+
+def test_a_file_that_is_being_digested_when_the_gateway_stops_is_over(tmp_path: Path) -> None:
+    loop: Any = FakeLoop()
+    ends: list[str] = []
+    channel = FileChannel(SerialSettings("/dev/x"), tmp_path, loop, lambda *_: None, lambda: None)
+    channel.send("app.bin", bytes(3 * files.PIECE), lambda each: ends.append(each.text))
+    channel.close()
+    loop.run()
+    assert len(ends) == 1
+    assert "stopped" in ends[0]
+    assert channel.payload(100, 0.0) is None
 
 
 class Slowly:
