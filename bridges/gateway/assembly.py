@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from bridges.gateway.broker_side import BrokerSide
     from bridges.gateway.files import Progress
     from bridges.gateway.orders import Order
-    from bridges.gateway.reports import Snapshot
     from bridges.mqttsn.policy import Policy
     from broker.settings import SerialSettings, Settings
     from broker.transport.hub import Hub
@@ -103,10 +102,6 @@ class Assembly:
         outcome = self.approvals.take(order) if do is None else do(self, order)
         if outcome is not None:
             self.keeping.finish(order, outcome)
-
-    def snapshot(self) -> Snapshot:
-        """Figures of all ports and devices."""
-        return self.reports.snapshot()
 
     def _forget(self, client_id: str) -> bool:
         """Forget a device; False: nothing was known of it."""

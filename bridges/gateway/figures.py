@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
+from bridges.gateway.pieces import at_once, in_pieces
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     Publish = Callable[[str, bytes, bool], None]  # topic, payload, retain
@@ -23,6 +25,7 @@ INHERITED_FOR: Final = 86_400.0  # what a gateway before us has said of devices 
 AWAY, QUARANTINED = "away", "quarantined"
 STATES: Final = ("active", "asleep", "awake", AWAY, QUARANTINED)
 ONLINE, OFFLINE = "online", "offline"
+_SURPLUS: Final = 1000  # devices that are sorted out together
 _TOPIC_MARKS: Final = {ord(mark): f"%{ord(mark):02X}" for mark in "%/+#\0"}
 
 
@@ -125,18 +128,28 @@ class Teller:
         self, ports: Sequence[PortFigures], devices: Iterable[DeviceFigures], now: float
     ) -> None:
         """Say what has changed since the last time, and remove what is gone."""
-        known = [self._remembered(device) for device in devices]
-        chosen = sorted(known, key=_importance)[: self._most_devices]
+        at_once(self.telling(ports, devices, now))
+
+    def telling(
+        self, ports: Sequence[PortFigures], devices: Iterable[DeviceFigures], now: float
+    ) -> Generator[None, None, None]:
+        """The same in pieces."""
+        counts: Counter[str] = Counter()
+        chosen = yield from self._choose(devices, counts)
         self._last_seen = {
             (each.gateway, each.client_id): each.last_seen
             for each in chosen
             if each.last_seen is not None
         }
-        self._say_all(dict(self._topics(ports, known, chosen)))
+        topics: dict[str, str] = {}
+        for piece in in_pieces(self._topics(ports, counts, chosen)):
+            topics.update(piece)
+            yield
+        yield from self._saying(topics)
         if self._inherited_until is None:
             self._inherited_until = now + INHERITED_FOR
         if now >= self._inherited_until:
-            self._drop(self._inherited)
+            yield from self._dropping(list(self._inherited))
 
     def forget(self, devices: Sequence[DeviceFigures]) -> None:
         """Remove what was said of devices, by this gateway or one before it."""
@@ -154,26 +167,46 @@ class Teller:
         self._inherited |= self._said.keys()
         self._said.clear()
 
+    def _choose(
+        self, devices: Iterable[DeviceFigures], counts: Counter[str]
+    ) -> Generator[None, None, list[DeviceFigures]]:
+        """Those that are told of, one by one; all are counted."""
+        chosen: list[DeviceFigures] = []
+        for piece in in_pieces(devices):
+            counts.update(device.state for device in piece)
+            chosen += map(self._remembered, piece)
+            if len(chosen) >= self._most_devices + _SURPLUS:
+                chosen = sorted(chosen, key=_importance)[: self._most_devices]
+            yield
+        return sorted(chosen, key=_importance)[: self._most_devices]
+
     def _topics(
         self,
         ports: Sequence[PortFigures],
-        known: Sequence[DeviceFigures],
+        counts: Counter[str],
         chosen: Sequence[DeviceFigures],
     ) -> Iterator[tuple[str, str]]:
         for name, value in (
             *((STATE_TOPIC, ONLINE),),
             *_port_topics(ports),
-            *_count_topics(known),
+            *_count_topics(counts),
             *_device_topics(chosen),
         ):
             yield self._prefix + name, text_of(value)
         for discovery in self._discoveries:
             yield from discovery.messages(ports, chosen)
 
-    def _say_all(self, topics: dict[str, str]) -> None:
-        self._drop(self._said.keys() - topics.keys())
-        for topic, text in topics.items():
-            self._say(topic, text)
+    def _saying(self, topics: dict[str, str]) -> Generator[None, None, None]:
+        yield from self._dropping(self._said.keys() - topics.keys())
+        for piece in in_pieces(topics.items()):
+            for topic, text in piece:
+                self._say(topic, text)
+            yield
+
+    def _dropping(self, topics: Iterable[str]) -> Generator[None, None, None]:
+        for piece in in_pieces(topics):
+            self._drop(set(piece))
+            yield
 
     def _drop(self, topics: AbstractSet[str]) -> None:
         for topic in sorted(topics):
@@ -288,8 +321,7 @@ def _port_topics(ports: Iterable[PortFigures]) -> Iterator[tuple[str, object]]:
                 yield base + name, value
 
 
-def _count_topics(devices: Iterable[DeviceFigures]) -> Iterator[tuple[str, object]]:
-    counts = Counter(device.state for device in devices)
+def _count_topics(counts: Counter[str]) -> Iterator[tuple[str, object]]:
     for state in STATES:
         yield f"mqttsn/devices/{state}", counts[state]
 

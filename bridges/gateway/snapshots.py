@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bridges.gateway.figures import AWAY, MOST_DEVICES, QUARANTINED, DeviceFigures
+from bridges.gateway.pieces import at_once, in_pieces
 from bridges.mqttsn.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from bridges.gateway.figures import PortFigures
     from bridges.gateway.keeping import Waiting
@@ -61,33 +62,55 @@ class Census:
         self._here: dict[Key, DeviceFigures] = {}
         self._before: dict[Key, DeviceFigures] = {}
         self._gateways: dict[str, None] = {}  # as many as the settings name
+        self._is_counting = False  # a round has begun and not come to its end
 
     def begin(self) -> None:
         """A new round: `count` each gateway, then take the `devices`."""
-        self._before, self._here = self._here, {}
+        if self._is_counting:  # nobody is lost with a round that was given up
+            self._before |= self._here
+        else:
+            self._before = self._here
+        self._here = {}
+        self._is_counting = True
 
     def count(self, gateway: str, devices: Iterable[Device], notes: Iterable[Note]) -> None:
         """Those that are here, and those that are noted as away."""
+        at_once(self.counting(gateway, devices, notes))
+
+    def counting(
+        self, gateway: str, devices: Iterable[Device], notes: Iterable[Note]
+    ) -> Generator[None, None, None]:
+        """The same in pieces."""
         self._gateways[gateway] = None
-        for note in notes:
-            key = (gateway, note.client_id)
-            known = self._before.get(key) or self._gone.get(key)
-            address = str(note.address)
-            self._here[key] = DeviceFigures(
-                note.client_id, gateway, address, last_seen=known.last_seen if known else None
-            )
-        for device in devices:
-            if device.state in _STATES:
-                self._here[gateway, device.client_id] = self._figures(gateway, device)
+        for noted in in_pieces(notes):
+            for note in noted:
+                self._here[gateway, note.client_id] = self._noted(gateway, note)
+            yield
+        for piece in in_pieces(list(devices)):
+            for device in piece:
+                if device.state in _STATES:
+                    self._here[gateway, device.client_id] = self._figures(gateway, device)
+            yield
 
     def devices(self, strangers: Iterable[Waiting] = ()) -> list[DeviceFigures]:
         """All of them, at the end of a round."""
-        for key in self._before.keys() - self._here.keys():
-            self._gone[key] = replace(self._before[key], state=AWAY, held=0, sleep=0)
-        for key in self._gone.keys() & self._here.keys():
-            del self._gone[key]
-        while len(self._gone) > self._most:
-            del self._gone[next(iter(self._gone))]
+        return at_once(self.closing(strangers))
+
+    def closing(
+        self, strangers: Iterable[Waiting] = ()
+    ) -> Generator[None, None, list[DeviceFigures]]:
+        """The same in pieces."""
+        for piece in in_pieces(list(self._before)):
+            for key in piece:
+                if key not in self._here:
+                    self._gone[key] = replace(self._before[key], state=AWAY, held=0, sleep=0)
+            yield
+        for piece in in_pieces(list(self._gone)):
+            for key in piece:
+                if key in self._here or len(self._gone) > self._most:
+                    del self._gone[key]
+            yield
+        self._is_counting = False
         waiting = [
             DeviceFigures(each.client_id, each.gateway, each.address, QUARANTINED, each.last_seen)
             for each in strangers
@@ -101,6 +124,13 @@ class Census:
             for key in [key for key in known if key[1] == client_id]:
                 del known[key]
         return [DeviceFigures(client_id, gateway) for gateway in self._gateways]
+
+    def _noted(self, gateway: str, note: Note) -> DeviceFigures:
+        known = self._before.get((gateway, note.client_id)) or self._gone.get(
+            (gateway, note.client_id)
+        )
+        last_seen = known.last_seen if known else None
+        return DeviceFigures(note.client_id, gateway, str(note.address), last_seen=last_seen)
 
     def _figures(self, gateway: str, device: Device) -> DeviceFigures:
         return DeviceFigures(

@@ -324,6 +324,19 @@ def test_the_census_knows_who_is_here_who_was_and_who_is_noted() -> None:
     assert [each.client_id for each in census.devices()] == ["noted"]
 
 
+def test_who_was_here_is_not_lost_with_a_round_that_is_given_up() -> None:
+    census = Census(1000.0)
+    device: Any = Machine("dev", State.ACTIVE, 5.0)
+    census.begin()
+    census.count("usb", [device], [])
+    census.devices()
+    census.begin()  # and no more of it
+    census.begin()
+    census.count("usb", [], [])
+    (dev,) = census.devices()
+    assert (dev.state, dev.last_seen) == ("away", 1005)
+
+
 def test_the_census_is_bounded() -> None:
     census = Census(0.0, most=3)
     for number in range(20):

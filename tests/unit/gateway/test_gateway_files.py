@@ -121,6 +121,7 @@ def test_a_large_file_is_digested_a_piece_in_each_turn_of_the_loop(
             call()
         turns.append(Digest.digested - before)
     assert turns == [files.PIECE] * 3 + [3]
+    assert files.PIECE <= 64 << 10
     assert channel.payload(100, 0.0) == FileSender(
         *(1, "app.bin", len(data), sha256(data).digest(), Content(data))
     ).payload(100)
