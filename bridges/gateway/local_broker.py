@@ -133,6 +133,10 @@ class LocalPipe:
         assert self._stream is not None
         self._stream.hold(held)
 
+    def was_closed(self) -> bool:
+        """See Pipe: nobody else can."""
+        return True
+
     def has_more(self) -> bool:
         """See Pipe: nobody knows it better than the broker's session."""
         session = self._hub.engine.sessions.get(self._session.opening.identity.client_id)

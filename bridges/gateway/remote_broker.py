@@ -33,7 +33,8 @@ KEEP_ALIVE: Final = 60  # seconds
 PING_EVERY: Final = 20.0  # seconds; one timer for all
 SILENCE: Final = 50.0  # seconds without a byte, then the connection is dead
 CONNECT_TIMEOUT: Final = 10.0
-ANSWER_TIMEOUT: Final = 5.0  # for the CONNACK that shows which version the broker speaks
+# for the CONNACK that shows which version the broker speaks; grows while it does not answer
+FIRST_PATIENCE, LONGEST_PATIENCE = 5.0, 40.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next attempt
 READING: Final = 1.0  # seconds in which a broker may still read what has waited for a client
 LASTING: Final = 5.0  # seconds after which a connection counts as one that works
@@ -97,6 +98,7 @@ class RemoteBroker:
         self._expiry = expiry
         self._rng = rng
         self._pause = FIRST_PAUSE
+        self.patience = FIRST_PATIENCE
         self._trouble = ""
         self._pipes: set[RemotePipe] = set()
         self.name = socket.gethostname()
@@ -139,6 +141,7 @@ class RemoteBroker:
 
     def answered(self) -> None:
         """The broker has said something."""
+        self.patience = FIRST_PATIENCE
         if self._trouble:
             self._trouble = ""
             log.info("the broker at %s can be reached again", self.place)
@@ -223,7 +226,8 @@ class RemotePipe(asyncio.Protocol):
         self._is_held = False
         self._early = 0  # bytes
         self._opened_at = self._answered_at = self._heard_at = 0.0
-        self._is_abandoned = False  # it does not answer
+        self._is_abandoned = False  # by us: it does not answer
+        self._was_closed = False  # by the broker
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = side.loop.create_task(self._connect())
 
@@ -252,6 +256,10 @@ class RemotePipe(asyncio.Protocol):
     def has_more(self) -> bool:
         """See Pipe. No broker says it; one that has just accepted the client may be reading."""
         return self._side.loop.time() - self._answered_at < READING
+
+    def was_closed(self) -> bool:
+        """See Pipe."""
+        return self._was_closed
 
     def close(self) -> None:
         """See Pipe."""
@@ -288,7 +296,7 @@ class RemotePipe(asyncio.Protocol):
         self._ends.connected()
         self._flush()
         if self._side.versions.is_open and not isinstance(self._ends, StreamEnds):
-            self._timer = self._side.loop.call_later(ANSWER_TIMEOUT, self._unanswered)
+            self._timer = self._side.loop.call_later(self._side.patience, self._unanswered)
 
     def data_received(self, data: bytes) -> None:
         """The broker says something."""
@@ -303,6 +311,8 @@ class RemotePipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._transport = None
+        is_theirs = exc is None or isinstance(exc, ConnectionError)
+        self._was_closed = is_theirs and not self._is_abandoned
         if not self._is_closed:
             if self._side.loop.time() - self._opened_at > LASTING:
                 self._side.worked()
@@ -334,7 +344,7 @@ class RemotePipe(asyncio.Protocol):
             self._timer = self._side.loop.call_later(pause, self._lost)
 
     def _unanswered(self) -> None:
-        self._is_abandoned = True
+        self._side.patience = min(1.5 * self._side.patience, LONGEST_PATIENCE)
         self._abort()
 
     def _cancel_timer(self) -> None:
@@ -365,6 +375,7 @@ class RemotePipe(asyncio.Protocol):
             self._abort()
 
     def _abort(self) -> None:
+        self._is_abandoned = True
         if self._transport is not None:
             self._transport.abort()
 

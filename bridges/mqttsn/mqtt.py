@@ -82,6 +82,9 @@ class Pipe(Protocol):
         way yet. It is asked behind a PINGRESP, which need not wait for them.
         """
 
+    def was_closed(self) -> bool:
+        """Whether the broker has closed it of its own accord; asked when it is lost."""
+
     def close(self) -> None:
         """Send what is left, then close; nothing is called any more."""
 
@@ -321,8 +324,8 @@ class MqttSession:
         """The pipe is gone, or could not be had."""
         if self._receiver is None:
             return
-        if self._is_open and self._version < MQTT_5:
-            self._unanswered.broken()
+        if self._is_open and self._version < MQTT_5 and self._pipe is not None:
+            self._accuse(self._pipe)
         is_silent = self._is_connected and not self._is_answered
         if self._has_been_open or (is_silent and self._is_worth_another_attempt()):
             self._redial()
@@ -479,6 +482,10 @@ class MqttSession:
                 self._fences.append(partial(self._refuse, packet))
         for _ in range(len(self._fences)):
             self._put(Pingreq())
+
+    def _accuse(self, pipe: Pipe) -> None:
+        if pipe.was_closed():
+            self._unanswered.broken()
 
     def _refuse(self, packet: Any) -> None:
         """A broker that has no word for it would have closed the connection."""

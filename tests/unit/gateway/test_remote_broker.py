@@ -1,6 +1,7 @@
 """Where a broker elsewhere is, and how it is reached again."""
 
 import asyncio
+import contextlib
 from random import Random
 
 import pytest
@@ -127,3 +128,60 @@ async def test_a_host_that_cannot_be_a_name_is_tried_again_as_any_other() -> Non
     async with asyncio.timeout(10):
         await heard.refused.wait()
     side.close()
+
+
+async def test_a_broker_that_says_nothing_is_asked_in_both_versions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            tried.append((await reader.readexactly(9))[8])  # the protocol level
+            await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(remote_broker, "FIRST_PATIENCE", 0.05)
+    monkeypatch.setattr(remote_broker, "FIRST_PAUSE", 0.0)
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    side = RemoteBroker(Place("127.0.0.1", port, False), None, 60, loop, Random(1))
+    heard = Heard()
+    side.sessions("").open(Opening(Identity("dev")), heard)  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        await heard.refused.wait()
+    assert tried == [5, 5, 4, 4]
+    assert side.patience > 0.05
+    side.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_pipe_knows_whether_the_broker_has_closed_it(closes: bool) -> None:
+    connected, lost = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+        if not closes:
+            await reader.read()
+        writer.close()
+
+    def heard(data: bytes) -> None:
+        (connected if data else lost).set()
+
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    side = RemoteBroker(Place("127.0.0.1", port, False), None, 60, loop, Random(1))
+    pipe = side.stream("", heard)
+    async with asyncio.timeout(10):
+        await connected.wait()
+        if not closes:
+            pipe._abort()  # as when it is silent for too long
+        await lost.wait()
+    assert pipe.was_closed() is closes
+    side.close()
+    server.close()
+    await server.wait_closed()

@@ -25,6 +25,7 @@ class ScriptedPipe:
         self.is_held = False
         self.is_closed = False
         self.owes = False
+        self.is_cut = False  # by somebody else than the broker
 
     def send(self, data: bytes) -> None:
         assert not self.is_closed
@@ -35,6 +36,9 @@ class ScriptedPipe:
 
     def has_more(self) -> bool:
         return self.owes
+
+    def was_closed(self) -> bool:
+        return not self.is_cut
 
     def close(self) -> None:
         assert not self.is_closed

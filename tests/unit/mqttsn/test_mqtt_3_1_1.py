@@ -227,6 +227,15 @@ def test_a_connection_that_breaks_for_another_reason_accuses_nobody() -> None:
     assert wire.heard.take() == [("puback", number, 0) for number in range(1, 10)]
 
 
+def test_a_wire_that_is_cut_or_a_broker_that_hangs_accuses_nobody() -> None:
+    wire = opened()
+    wire.session.publish(Message("a", b"1", 1, msg_id=1))
+    for _ in range(10):
+        wire.pipe.is_cut = True
+        assert closed(wire) == [Publish("a", b"1", 1, dup=True, packet_id=1)]
+    assert wire.heard.take() == []
+
+
 def test_what_is_released_is_not_suspected_and_goes_with_the_suspect() -> None:
     wire = opened()
     wire.session.publish(Message("a", b"1", 2, msg_id=1))

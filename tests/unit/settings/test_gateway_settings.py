@@ -48,6 +48,11 @@ def test_topics_known_by_number_may_come_from_the_environment() -> None:
     assert settings.mqttsn.approval
 
 
+def test_the_version_of_another_broker_may_come_from_the_environment() -> None:
+    assert load(None, {}).gateway.mqtt == "auto"
+    assert load(None, {"HELIOGRAPH_GATEWAY__MQTT": "3.1.1"}).gateway.mqtt == "3.1.1"
+
+
 def test_a_port_that_nobody_can_look_for_is_told_by_heliograph_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +90,8 @@ def test_a_port_that_nobody_can_look_for_is_told_by_heliograph_check(
         ('[[mqttsn.device]]\nbroker_client_id = ""', 2, "{client_id}"),
         ('[[mqttsn.device]]\npassword = "x"', 2, "without a username"),
         ("[mqttsn]\nt_retri = 3", 2, "t_retry"),
+        ('[gateway]\nmqtt = "4"', 2, '"5" or "3.1.1"'),
+        ("[gateway]\nmqtt = 5", 2, '"5"'),
     ],
 )
 def test_a_complaint_says_where_and_what_would_be_right(
