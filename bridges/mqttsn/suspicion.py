@@ -35,29 +35,24 @@ def matter(packet: Packet) -> Matter:
 class Suspicion:
     """Of one client, whatever becomes of its sessions."""
 
-    __slots__ = ("_breaks", "_suspect")
+    __slots__ = ("_breaks", "suspect")
 
     def __init__(self) -> None:
-        self._suspect: Matter | None = None
+        self.suspect: Matter | None = None
         self._breaks = 0
 
     def broken(self, unanswered: Iterable[Packet]) -> None:
         """A connection that the broker had accepted is gone, and these have no answer."""
         matters = [matter(packet) for packet in unanswered]
-        if self._suspect in matters:
+        if self.suspect in matters:
             self._breaks += 1
         else:
-            self._suspect = matters[0] if matters else None
+            self.suspect = matters[0] if matters else None
             self._breaks = 1
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is none."""
-        return self._suspect is None
 
     def is_about(self, packet: Packet) -> bool:
         """Whether this is the one."""
-        return self._suspect is not None and self._suspect == matter(packet)
+        return self.suspect is not None and self.suspect == matter(packet)
 
     def is_certain(self, packet: Packet) -> bool:
         """Whether to refuse it."""
@@ -66,7 +61,7 @@ class Suspicion:
     def clear(self, packet: Packet) -> None:
         """It has been answered, by the broker or in its place."""
         if self.is_about(packet):
-            self._suspect = None
+            self.suspect = None
             self._breaks = 0
 
 

@@ -51,7 +51,7 @@ class Unanswered:
     @property
     def is_blocked(self) -> bool:
         """Whether a suspect is on its way."""
-        return not self._suspicion.is_idle and any(map(self._suspicion.is_about, self))
+        return self._suspicion.suspect is not None and any(map(self._suspicion.is_about, self))
 
     def add(self, packet: Request) -> Fate:
         """Something is asked."""
@@ -60,6 +60,8 @@ class Unanswered:
             self._published[packet.packet_id] = packet
         else:
             self._requested[type(packet), packet.packet_id] = packet
+        if self._suspicion.suspect is None:  # nearly always
+            return Fate.SEND
         return self._fate(packet, is_blocked)
 
     def release(self, packet_id: int) -> None:
@@ -72,7 +74,7 @@ class Unanswered:
             packet: Request | None = self._published.pop(packet_id, None)
         else:
             packet = self._requested.pop((kind, packet_id), None)
-        if packet is not None:
+        if packet is not None and self._suspicion.suspect is not None:
             self._suspicion.clear(packet)
         return packet
 
