@@ -122,8 +122,12 @@ class MqttBroker:
 
     def end_session(self, identity: Identity) -> None:
         """See Broker. With MQTT 5 it ends by its expiry."""
-        if self._versions.current < MQTT_5:
-            Farewell(self, identity)
+
+        def told(version: int) -> None:
+            if version < MQTT_5:
+                Farewell(self, identity)
+
+        self._versions.when_known(told)
 
 
 class Spans(NamedTuple):

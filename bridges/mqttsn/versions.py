@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAMES: Final = {MQTT_3_1_1: "3.1.1", MQTT_5: "5"}
 MOST_ATTEMPTS: Final = 4  # of a session that was never open: 5, 5, 3.1.1, 3.1.1
 _MOST_SILENCES: Final = 2
+_MOST_WAITING: Final = 1000
 _OTHER: Final = {MQTT_3_1_1: MQTT_5, MQTT_5: MQTT_3_1_1}
 _CONNACK_3_1_1: Final = 2  # bytes; of MQTT 5 there are more
 
@@ -53,7 +54,7 @@ class Versions:
 
     __slots__ = (
         *("_expected", "_is_chosen", "_is_settled", "_is_trouble", "_on_settled", "_on_trouble"),
-        *("_silences", "current"),
+        *("_silences", "_waiting", "current"),
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Versions:
         self._on_settled = on_settled
         self._on_trouble = on_trouble
         self._is_trouble = False
+        self._waiting: list[Callable[[int], None]] = []
         self._is_settled = False
         self._silences = 0
         self._expected = chosen or MQTT_5
@@ -90,6 +92,16 @@ class Versions:
         if version != self._expected:
             self._expected = version
             self._on_settled(version)
+        waiting, self._waiting = self._waiting, []
+        for told in waiting:
+            told(version)
+
+    def when_known(self, told: Callable[[int], None]) -> None:
+        """Call `told` with the version, now or when the broker has answered."""
+        if not self.is_open:
+            told(self.current)
+        elif len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(told)
 
     def refused(self, version: int) -> bool:
         """The broker has refused this version; whether to come again with another."""

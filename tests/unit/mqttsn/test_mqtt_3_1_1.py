@@ -322,6 +322,25 @@ def test_a_broker_that_always_refuses_is_not_asked_for_ever() -> None:
     assert len(wire.pipes) == 21
 
 
+@pytest.mark.parametrize(("connack", "pipes"), [("20020000", 4), ("2003000000", 1)])
+def test_a_session_is_ended_when_it_is_known_that_it_must_be(connack: str, pipes: int) -> None:
+    wire = Wire(versions=Versions())
+    wire.broker.end_session(Identity("old"))
+    wire.broker.end_session(Identity("older"))
+    assert len(wire.pipes) == 1
+    wire.session.connected()
+    wire.session.receive(bytes.fromhex(connack))  # MQTT 5 or not
+    if pipes > 1:
+        wire.session.connected()
+        wire.session.receive(bytes.fromhex(connack))
+    assert len(wire.pipes) == pipes
+    for session in wire.dialled[2:]:
+        session.connected()
+    last_words = [read(pipe.sent, 4) for pipe in wire.pipes[2:]]
+    names = [packet.client_id for [packet] in last_words if isinstance(packet, Connect)]
+    assert names == ["old", "older"][: pipes - 1]
+
+
 def test_a_session_of_mqtt_5_ends_by_its_expiry() -> None:
     wire = Wire()
     wire.broker.end_session(Identity("old"))
