@@ -97,7 +97,7 @@ def purge(api: Api, options: argparse.Namespace) -> None:
     """Delete what is not leased, if the person means it."""
     if not options.yes:
         _confirm(api, options.queue)
-    found = api.ask("DELETE", queue_path(options.queue, "messages"))
+    found = api.at_work().ask("DELETE", queue_path(options.queue, "messages"))
     _print(options, found, [f"{found['deleted']:,} messages deleted."])
 
 
@@ -109,7 +109,7 @@ def redrive(api: Api, options: argparse.Namespace) -> None:
     if options.to:
         body["to"] = options.to
     body |= _payload(options)
-    found = api.ask("POST", queue_path(options.queue, "redrive"), body)
+    found = api.at_work().ask("POST", queue_path(options.queue, "redrive"), body)
     lines = [f"{found['moved']:,} messages moved."]
     if not found["moved"] and not takes_dead_letters(options.queue):
         lines.append(f"The dead letters of a queue are in {dead_letter_queue(options.queue)}.")

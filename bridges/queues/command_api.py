@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BASE = "/api/v1"
 PATIENCE = 35.0  # seconds; an answer of the store may take 30
+LONGEST_WORK = 3600.0  # seconds for what is done to a whole queue, a slice at a time
 URL_VARIABLE, TOKEN_VARIABLE = "HELIOGRAPH_QUEUES_URL", "HELIOGRAPH_TOKEN"
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  to connect to
 LARGEST_ANSWER = 64 * 1024**2
@@ -39,6 +40,11 @@ class Api:
     url: str
     token: str
     context: ssl.SSLContext | None = None
+    patience: float = PATIENCE
+
+    def at_work(self) -> Api:
+        """The same, for what may take long."""
+        return replace(self, patience=LONGEST_WORK)
 
     def ask(
         self,
@@ -83,8 +89,10 @@ class Api:
 
     def _connection(self, host: str, port: int | None) -> http.client.HTTPConnection:
         if self.url.startswith("https:"):
-            return http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=self.context)
-        return http.client.HTTPConnection(host, port, timeout=PATIENCE)
+            return http.client.HTTPSConnection(
+                host, port, timeout=self.patience, context=self.context
+            )
+        return http.client.HTTPConnection(host, port, timeout=self.patience)
 
 
 def queue_path(name: str, *more: str) -> str:

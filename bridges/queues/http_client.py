@@ -27,6 +27,7 @@ T = TypeVar("T")
 BASE = "/api/v1"
 CONNECT_TIME = 5.0  # seconds
 ANSWER_TIME = 35.0  # seconds from a request to its answer: more than the broker waits for its store
+LONGEST_WORK = 3600.0  # seconds for what is done to a whole queue, a slice at a time
 FIRST_STATUS_NOT_GOOD, FIRST_STATUS_OF_FAILURE = 300, 500
 MOST_REMEMBERED = 10_000  # receipts that were neither acknowledged nor given back
 IS_JSON = {"Content-Type": "application/json"}
@@ -263,8 +264,8 @@ class HTTPBackend:
     async def _count(
         self, method: str, path: str, name: str, body: Mapping[str, Any] | None = None
     ) -> int:
-        number = self._part(await self._call(method, path, body=body), name)
-        return self._read(lambda: int(number))
+        answer = await self._call(method, path, body=body, time=LONGEST_WORK)
+        return self._read(lambda: int(answer[name]))
 
     def _messages(self, answer: Any) -> list[Message]:
         rows = self._part(answer, "messages")

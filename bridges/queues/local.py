@@ -23,6 +23,7 @@ from bridges.queues.backend import (
     QueueError,
     QueueStats,
 )
+from bridges.queues.slices import all_slices
 from broker.clock import Clock
 from broker.packets.codes import PacketType
 from broker.packets.errors import ProtocolViolation
@@ -190,7 +191,7 @@ class LocalBackend:
         return [self._stats_of(each) for each in found]
 
     async def purge(self, queue: str) -> int:
-        return int(await self._admin("purge", queue, ()))
+        return await all_slices(lambda place: self._admin("purge", queue, (place,)))
 
     async def delete(self, queue: str, message_id: int) -> int:
         check_range("id", message_id, 1, 2**63 - 1)
@@ -211,7 +212,9 @@ class LocalBackend:
             raise bad_request("a changed payload is for one message: give exactly one id")
         if to is not None:
             self._check_known(to)
-        return int(await self._admin("redrive", queue, (numbers, to, payload)))
+        return await all_slices(
+            lambda place: self._admin("redrive", queue, (numbers, to, payload, place))
+        )
 
     async def set_mode(self, queue: str, mode: str) -> None:
         if mode not in MODE_VERBS:

@@ -31,10 +31,13 @@ from bridges.queues.postgresql_connections import (
     explained,
     wait_for,
 )
+from bridges.queues.slices import all_slices
 from broker.queues.policy import MODES_BY_VERB
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
+
+    from bridges.queues.slices import Place
 
 LEASE = """
     SELECT id, token, payload, topic, key, priority, properties, content_type, publisher,
@@ -70,9 +73,16 @@ ENQUEUE = """
         %s, %s::bytea, %s, %s, %s, %s::float8, %s::float8, %s, %s, %s) AS result
 """
 # Managing is for whom the tables belong to, as a rule the broker's own user.
-PURGE = "SELECT heliograph._purge(%s) AS result"
+SLICE = 200  # messages of one transaction
+PURGE = f"""
+    SELECT up_to, since, deleted AS count FROM heliograph._purge(%s, {SLICE}, %s, %s)
+"""  # noqa: S608 - our own number
+FIRST_PURGE, FIRST_REDRIVE = (None, None), (None, None, None)
 DELETE = "SELECT heliograph._delete_one(%s, %s) AS result"
-REDRIVE = "SELECT heliograph._redrive(%s, %s::bigint[], %s, %s::bytea) AS result"
+REDRIVE = f"""
+    SELECT after_number, up_to, since, moved AS count
+    FROM heliograph._redrive(%s, %s::bigint[], %s, %s::bytea, {SLICE}, %s, %s, %s)
+"""  # noqa: S608 - our own number
 SET_MODE = "SELECT heliograph._set_mode(%s, %s) AS result"
 MODES = tuple(MODES_BY_VERB.values())
 
@@ -166,7 +176,9 @@ class PostgreSQLBackend:
         return [QueueStats(**row) for row in rows]
 
     async def purge(self, queue: str) -> int:
-        return int(await self._managed(queue, PURGE, queue))
+        return await all_slices(
+            lambda place: self._slice(queue, PURGE, queue, *(place or FIRST_PURGE))
+        )
 
     async def delete(self, queue: str, message_id: int) -> int:
         return int(await self._managed(queue, DELETE, queue, message_id))
@@ -183,7 +195,10 @@ class PostgreSQLBackend:
         if payload is not None and (numbers is None or len(numbers) != 1):
             text = "a changed payload is for one message: give exactly one id"
             raise QueueError("bad_request", text)
-        return int(await self._managed(to or queue, REDRIVE, queue, numbers, to, payload))
+        given = (queue, numbers, to, payload)
+        return await all_slices(
+            lambda place: self._slice(to or queue, REDRIVE, *given, *(place or FIRST_REDRIVE))
+        )
 
     async def set_mode(self, queue: str, mode: str) -> None:
         if mode not in MODES:
@@ -241,6 +256,12 @@ class PostgreSQLBackend:
         return [results[pair] for pair in pairs]
 
     # -- statements -------------------------------------------------------------------------------
+
+    async def _slice(self, queue: str, sql: str, *values: Any) -> tuple[int, Place]:
+        *place, count = (await self._rows(sql, *values))[0].values()
+        if count is None:
+            raise unknown(queue)
+        return count, None if place[0] is None else tuple(place)
 
     async def _managed(self, queue: str, sql: str, *values: Any) -> Any:
         value = await self._value(sql, *values)

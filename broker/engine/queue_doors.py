@@ -32,6 +32,7 @@ Receipt: TypeAlias = "tuple[int, int]"
 Outcomes: TypeAlias = "Callable[[list[str]], None]"
 
 REMOVING = ("purge", "delete", "drop")
+IN_SLICES = ("purge", "redrive")  # answered with how many, and what to ask for the next slice with
 
 
 class QueueDoors:
@@ -167,7 +168,7 @@ class QueueDoors:
     # -- administration ---------------------------------------------------------------------------
 
     def admin(self, verb: str, name: str, arguments: Row, answer: Answer) -> None:
-        """Purge, pause, redrive and the like."""
+        """Purge, pause, redrive and the like; purge and redrive are done a slice at a time."""
         queue = self._queueing.get(name)
         if queue is None:
             answer(UNKNOWN)
@@ -188,7 +189,7 @@ class QueueDoors:
 
     def _administrated(self, verb: str, queue: Queue, value: Any) -> None:
         if verb in REMOVING:
-            self._traffic.lose(f"queue_{verb}", value)
+            self._traffic.lose(f"queue_{verb}", value[0] if verb in IN_SLICES else value)
         if verb in MODES_BY_VERB:
             self._queueing.set_mode(queue, MODES_BY_VERB[verb])
         elif verb == "drop":

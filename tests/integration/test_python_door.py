@@ -329,6 +329,20 @@ async def test_messages_are_looked_at_deleted_and_purged(door: Door) -> None:
     assert await counts(door) == {}
 
 
+async def test_many_are_sent_on_and_purged_to_the_last_one(door: Door) -> None:
+    many = 510  # more than one slice of any door
+    async with open_queue(door) as queue:
+        await queue.publish_many(["x"] * many)
+        assert await queue.redrive(to="small") == many
+        async with open_queue(door, "small") as small:
+            (held,) = await small.receive()
+            purging, publishing = await asyncio.gather(small.purge(), queue.publish("new"))
+            assert (purging, publishing is None) == (many - 1, False)
+            await held.ack()
+    assert await counts(door, "small") == {}
+    assert await counts(door) == {"ready": 1}
+
+
 async def test_an_unknown_queue_is_named(door: Door) -> None:
     async with open_queue(door, "nothing") as queue:
         for call in (queue.receive, queue.stats, queue.purge, queue.pause, queue.peek):

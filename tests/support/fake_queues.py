@@ -37,6 +37,7 @@ class FakeQueues:
         self.watchers: list[tuple[str, Callable[[], None]]] = []
         self.held: list[Callable[[], None]] | None = None
         self.full_store = False
+        self.slice = 100  # messages that a purge or redrive does at once
         self._next = 1
 
     # -- for tests ---------------------------------------------------------------------------
@@ -266,32 +267,45 @@ class FakeQueues:
             self.modes[queue] = MODES[verb]
             self._wake(queue)
             return MODES[verb]
-        return {"purge": self._purge, "delete": self._purge, "redrive": self._redrive}[verb](
+        return {"purge": self._purge, "delete": self._delete, "redrive": self._redrive}[verb](
             queue, *arguments
         )
 
-    def _purge(self, queue: str, number: int | None = None) -> int:
-        loose = [each for each in self.of(queue) if each.state != LEASED]
-        gone = [each for each in loose if number in (None, each.number)]
+    def _delete(self, queue: str, number: int) -> int:
+        gone = [each for each in self._loose(queue) if each.number == number]
         for each in gone:
             del self.messages[each.number]
         return len(gone)
 
+    def _loose(self, queue: str) -> list[Delivery]:
+        return [each for each in self.of(queue) if each.state != LEASED]
+
+    def _purge(self, queue: str, place: tuple[int] | None = None) -> tuple[int, Any]:
+        (up_to,) = place or (self._next - 1,)
+        gone = [each for each in self._loose(queue) if each.number <= up_to][: self.slice]
+        for each in gone:
+            del self.messages[each.number]
+        return len(gone), (up_to,) if len(gone) == self.slice else None
+
     def _redrive(
-        self, queue: str, numbers: list[int] | None, to: str | None, payload: bytes | None
-    ) -> int:
+        self, queue: str, numbers: list[int] | None, to: str | None, payload: bytes | None,
+        place: tuple[int, int] | None = None,
+    ) -> tuple[int, Any]:  # fmt: skip
+        after, up_to = place or (0, self._next - 1)
         chosen = [
             each
-            for each in self.of(queue)
-            if each.dead_from and (numbers is None or each.number in numbers)
-        ]
+            for each in self._loose(queue)
+            if (to or each.dead_from) and (numbers is None or each.number in numbers)
+            if after < each.number <= up_to
+        ][: self.slice]
         for each in chosen:
             each.queue = to or each.dead_from or ""
             each.payload = each.payload if payload is None else payload
             each.dead_from = each.dead_reason = each.dead_at = None
             each.failures = each.acquisitions = 0
             self._back(each)
-        return len(chosen)
+        is_last = len(chosen) < self.slice
+        return len(chosen), None if is_last else (chosen[-1].number, up_to)
 
     def _stats(self, name: str) -> dict[str, Any]:
         held = self.of(name)

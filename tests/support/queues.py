@@ -194,7 +194,21 @@ class QueueStore:
         to: str | None = None,
         payload: bytes | None = None,
     ) -> Any:
-        return self.admin("redrive", queue, numbers, to, payload)
+        return self.in_slices("redrive", queue, numbers, to, payload)
+
+    def purge(self, queue: str) -> Any:
+        return self.in_slices("purge", queue)
+
+    def in_slices(self, verb: str, queue: str, *arguments: Any) -> Any:
+        """All slices, one after the other; how many messages, or the word that is said instead."""
+        count, place = 0, None
+        while True:
+            said = self.admin(verb, queue, *arguments, place)
+            if isinstance(said, str):
+                return said
+            count, place = count + said[0], said[1]
+            if place is None:
+                return count
 
     # -- questions --------------------------------------------------------------------------------
 

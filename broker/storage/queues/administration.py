@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker.queues.policy import QueuePolicy
+from broker.storage.queues.asking import numbers_behind
 from broker.storage.queues.leasing import MOST, expire, reap, too_old_for
 from broker.storage.queues.ports import IN_USE, UNKNOWN
 from broker.storage.queues.settling import UNTOUCHED, answer, give_back
-from broker.storage.queues.work import BUSY, Held, as_json
+from broker.storage.queues.work import BUSY, NUMBERED, Held, as_json
 from broker.storage.tables import LEASED
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from broker.storage.database import Row
     from broker.storage.queues.state import QueueState
     from broker.storage.queues.work import Work
+
+    # The highest number and the instant when it began: what came later is left alone.
+    Bounds = tuple[int, float]
 
 # All but the first of each key wait; those that are leased are let go as they are.
 LINE_UP = """
@@ -39,12 +43,20 @@ LENT_TO_NOBODY = f"""
         AND substr(consumer, 1, length(?)) = ?
         AND number NOT IN (SELECT -number FROM inflight WHERE state = 2)
 """  # noqa: S608 - our own words
-# All but what is leased, each part by its index.
-NOT_LEASED = tuple(
-    f"queue = ? AND {state}"
-    for state in ("state = 0", f"{BUSY} AND state = 2", f"{BUSY} AND state = 3")
+# All but what is leased, each part by its index; what is in line goes first, for then nothing has
+# to come forward that goes, too.
+SLICE = 500  # messages that one batch purges or sends back at most: others wait meanwhile
+OLD_ENOUGH = "number <= ? AND coalesce(dead_at, enqueued_at) <= ? LIMIT ?"
+NOT_LEASED = (
+    f"queue = ? AND {BUSY} AND state = 2 AND {OLD_ENOUGH}",
+    f"queue = ? AND {BUSY} AND state = 3 AND {OLD_ENOUGH}",
+    *(f"queue = ? AND state = 0 AND rank = {rank} AND {OLD_ENOUGH}" for rank in range(10)),
 )
-CAME_FROM = "SELECT number, dead_from FROM queued WHERE number IN (SELECT value FROM json_each(?))"
+NEWEST = "SELECT coalesce(max(number), 0) FROM queued"
+CAME_FROM = f"""
+    SELECT number, dead_from FROM queued
+    WHERE {NUMBERED} AND coalesce(dead_at, enqueued_at) <= ?
+"""  # noqa: S608 - our own words
 EDIT = """
     UPDATE queued SET size = size + ? - length(coalesce(payload,
             (SELECT payload FROM queue_payload WHERE id = queued.content), x'')),
@@ -105,15 +117,26 @@ def set_mode(mode: str) -> Callable[..., Any]:
     return change
 
 
-def purge(work: Work, state: QueueState) -> int:
-    """Those that are leased stay, and nothing waits behind them."""
-    count = 0
+def purge(work: Work, state: QueueState, bounds: Bounds | None = None) -> tuple[int, Any]:
+    """A slice of what was there when the first was asked for, and what to ask for the next with
+    (None: it was the last). What is leased stays, and nothing waits behind it.
+    """
+    bounds = bounds or _bounds(work)
+    found = _not_leased(work, state, bounds)
+    work.delete(found)
+    return len(found), bounds if len(found) == SLICE else None
+
+
+def _bounds(work: Work) -> Bounds:
+    return work.fetch(NEWEST)[0][0], work.now
+
+
+def _not_leased(work: Work, state: QueueState, bounds: Bounds) -> list[Held]:
+    found: list[Held] = []
     for which in NOT_LEASED:
-        shared = work.select_held(f"{which} AND content IS NOT NULL", state.name)
-        work.release(each.content for each in shared)
-        count += work.run(f"DELETE FROM queued WHERE {which}", state.name)  # noqa: S608 - ours
-    work.recount(state)
-    return count
+        if len(found) < SLICE:
+            found += work.select_held(which, state.name, *bounds, SLICE - len(found))
+    return found
 
 
 def delete(work: Work, state: QueueState, number: int) -> int:
@@ -126,7 +149,10 @@ def delete(work: Work, state: QueueState, number: int) -> int:
 def drop(work: Work, state: QueueState) -> int | str:
     if work.fetch(HELD_NOW, state.name):
         return IN_USE
-    count = purge(work, state)
+    count, bounds = purge(work, state)
+    while bounds is not None:
+        more, bounds = purge(work, state, bounds)
+        count += more
     for table, column in (("queue", "name"), ("queue_counter", "queue"), ("queue_seen", "queue")):
         work.run(f"DELETE FROM {table} WHERE {column} = ?", state.name)  # noqa: S608 - our own names
     del work.queues[state.name]
@@ -142,27 +168,53 @@ def redrive(
     numbers: Sequence[int] | None,
     to: str | None,
     payload: bytes | None,
-) -> int | str:
+    place: tuple[int, Bounds] | None = None,
+) -> tuple[int, Any] | str:
+    """A slice, by their numbers, of what was there when the first was asked for, or of `numbers`;
+    and what to ask for the next with (None: it was the last).
+    """
     if to is not None and to not in work.queues:
         return UNKNOWN
     if payload is not None and (numbers is None or len(set(numbers)) != 1):
-        return 0
-    letters = _letters(work, state, numbers)
-    sources: dict[int, Any] = dict(work.fetch(CAME_FROM, as_json(each.number for each in letters)))
-    letters = [each for each in letters if to is not None or sources[each.number] is not None]
+        return 0, None
+    after, bounds = place or (0, _bounds(work))
+    looked_at = _next_numbers(work, state, numbers, after)
+    letters = _letters(work, state, looked_at, bounds)
     if payload is not None:
-        letters = [_edited(work, each, payload) for each in letters]
-    for each in letters:
-        target = work.queue(to or sources[each.number])
-        work.move([each], target, 0, 0, None, None, None, work.now)
-    return len(letters)
+        letters = [(_edited(work, each, payload), source) for each, source in letters]
+    moved = sum(_send_back(work, each, to or source) for each, source in letters)
+    is_last = len(looked_at) < SLICE or looked_at[-1] >= bounds[0]
+    return moved, None if is_last else (looked_at[-1], bounds)
 
 
-def _letters(work: Work, state: QueueState, numbers: Sequence[int] | None) -> list[Held]:
+def _next_numbers(
+    work: Work, state: QueueState, numbers: Sequence[int] | None, after: int
+) -> list[int]:
     if numbers is None:
-        return sorted(each for which in NOT_LEASED for each in work.select_held(which, state.name))
-    found = sorted(work.held(numbers).values())
-    return [each for each in found if each.queue == state.name and each.state != LEASED]
+        return numbers_behind(work, state.name, after, SLICE)
+    return sorted({each for each in numbers if each > after})[:SLICE]
+
+
+def _letters(
+    work: Work, state: QueueState, numbers: Sequence[int], bounds: Bounds
+) -> list[tuple[Held, str | None]]:
+    """Those of them that may be sent back, and where they came from."""
+    newest, since = bounds
+    told = {row[0]: row[1:] for row in work.fetch(CAME_FROM, as_json(numbers), since)}
+    found = sorted(work.held(told).values())
+    return [
+        (each, told[each.number][0])
+        for each in found
+        if each.queue == state.name and each.state != LEASED and each.number <= newest
+    ]
+
+
+def _send_back(work: Work, letter: Held, to: str | None) -> int:
+    """1; or 0: nobody knows where it came from."""
+    if to is None:
+        return 0
+    work.move([letter], work.queue(to), 0, 0, None, None, None, work.now)
+    return 1
 
 
 def _edited(work: Work, message: Held, payload: bytes) -> Held:

@@ -5,14 +5,60 @@ LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT FROM heliograph.queue WHERE name = its_name)
 $$;
 
-CREATE OR REPLACE FUNCTION heliograph._purge(of_queue text) RETURNS bigint LANGUAGE plpgsql AS $$
+-- As version 3 had them.
+DROP FUNCTION IF EXISTS heliograph._purge(text);
+DROP FUNCTION IF EXISTS heliograph._redrive(text, bigint[], text, bytea);
+
+-- A slice of what was there when the first was asked for, with up_to NULL; what it then says is to
+-- be asked for the next with, until up_to is NULL again. Each slice is a transaction of its own, so
+-- that the work of others goes on between them. `deleted` NULL: there is no such queue.
+CREATE OR REPLACE FUNCTION heliograph._purge(
+    of_queue text, most integer, INOUT up_to bigint, INOUT since float8, OUT deleted bigint
+) LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT heliograph._is_queue(of_queue) THEN
-        RETURN NULL;
+        up_to := NULL;
+        RETURN;
     END IF;
-    RETURN heliograph._delete(of_queue, ARRAY(
-        SELECT number FROM heliograph.queued WHERE queue = of_queue AND state <> 1
-        ORDER BY number FOR UPDATE SKIP LOCKED));
+    IF up_to IS NULL THEN
+        up_to := (SELECT last_value FROM heliograph.queued_number);
+        since := heliograph._instant();
+    END IF;
+    deleted := heliograph._delete(
+        of_queue, heliograph._not_leased(of_queue, most, up_to, since));
+    IF deleted < most THEN
+        up_to := NULL;
+    END IF;
+END $$;
+
+-- Some of what is not leased and came before, and whose rows are ours now. What is in line goes
+-- first: then nothing has to come forward that goes, too.
+CREATE OR REPLACE FUNCTION heliograph._not_leased(
+    of_queue text, most integer, up_to bigint, since float8
+) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
+DECLARE
+    found bigint[] := ARRAY(
+        SELECT q.number FROM heliograph.queued q
+        WHERE q.queue = of_queue AND q.state = 2 AND q.number <= up_to
+            AND coalesce(q.dead_at, q.enqueued_at) <= since
+        ORDER BY q.due LIMIT most FOR UPDATE SKIP LOCKED);
+BEGIN
+    found := found || ARRAY(
+        SELECT q.number FROM heliograph.queued q
+        WHERE q.queue = of_queue AND q.state = 3 AND q.number <= up_to
+            AND coalesce(q.dead_at, q.enqueued_at) <= since
+        ORDER BY q.due LIMIT most - cardinality(found) FOR UPDATE SKIP LOCKED);
+    FOR place IN 0..9 LOOP
+        CONTINUE WHEN cardinality(found) >= most;
+        found := found || ARRAY(
+            SELECT q.number FROM heliograph.queued q
+            WHERE q.queue = of_queue AND q.state = 0
+                AND q.rank >= place AND q.rank < place + 1  -- by this index, not by number
+                AND q.number <= up_to AND coalesce(q.dead_at, q.enqueued_at) <= since
+            ORDER BY q.rank, q.number LIMIT most - cardinality(found) FOR UPDATE SKIP LOCKED);
+    END LOOP;
+    RETURN found;
 END $$;
 
 CREATE OR REPLACE FUNCTION heliograph._delete_one(of_queue text, its_number bigint) RETURNS bigint
@@ -49,7 +95,7 @@ BEGIN
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue AND state = 1) THEN
         RETURN -1;
     END IF;
-    count := heliograph._purge(of_queue);
+    count := (heliograph._purge(of_queue, 2147483647, NULL, NULL)).deleted;
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue) THEN
         RETURN -1;  -- another transaction has its hand on them
     END IF;
@@ -58,27 +104,49 @@ BEGIN
     RETURN count;
 END $$;
 
--- Dead letters go back to where they came from, or to another queue; NULL when there is none.
+-- Dead letters go back to where they came from, or to another queue: a slice, as of _purge, by their
+-- numbers; after_number NULL: it was the last.
 CREATE OR REPLACE FUNCTION heliograph._redrive(
-    of_queue text, numbers bigint[], target text, new_payload bytea
-) RETURNS bigint LANGUAGE plpgsql AS $$
+    of_queue text, numbers bigint[], target text, new_payload bytea, most integer,
+    INOUT after_number bigint, INOUT up_to bigint, INOUT since float8, OUT moved bigint
+) LANGUAGE plpgsql AS $$
 DECLARE
+    looked_at bigint[];
     mine bigint[];
     each record;
-    moved bigint := 0;
 BEGIN
     IF NOT heliograph._is_queue(of_queue) OR NOT heliograph._is_queue(coalesce(target, of_queue))
     THEN
-        RETURN NULL;
+        after_number := NULL;
+        RETURN;
     END IF;
+    moved := 0;
     IF new_payload IS NOT NULL AND cardinality(numbers) IS DISTINCT FROM 1 THEN
-        RETURN 0;
+        after_number := NULL;
+        RETURN;
+    END IF;
+    IF up_to IS NULL THEN
+        after_number := 0;
+        up_to := (SELECT last_value FROM heliograph.queued_number);
+        since := heliograph._instant();
+    END IF;
+    IF numbers IS NULL THEN
+        looked_at := heliograph._behind(of_queue, after_number, most);
+    ELSE
+        looked_at := ARRAY(
+            SELECT DISTINCT n FROM unnest(numbers) AS n WHERE n > after_number
+            ORDER BY n LIMIT most);
+    END IF;
+    after_number := looked_at[most];
+    IF after_number >= up_to THEN
+        after_number := NULL;
     END IF;
     mine := ARRAY(
-        SELECT number FROM heliograph.queued
-        WHERE queue = of_queue AND state <> 1 AND coalesce(target, dead_from) IS NOT NULL
-            AND (numbers IS NULL OR number = ANY (numbers))
-        ORDER BY number FOR UPDATE SKIP LOCKED);
+        SELECT q.number FROM heliograph.queued q
+        WHERE q.number = ANY (looked_at) AND q.queue = of_queue AND q.state <> 1
+            AND q.number <= up_to AND coalesce(q.dead_at, q.enqueued_at) <= since
+            AND coalesce(target, q.dead_from) IS NOT NULL
+        ORDER BY q.number FOR UPDATE SKIP LOCKED);
     IF new_payload IS NOT NULL THEN
         PERFORM heliograph._edit(of_queue, number, new_payload) FROM unnest(mine) AS number;
     END IF;
@@ -102,7 +170,6 @@ BEGIN
         PERFORM heliograph._wake(each.name);
         moved := moved + each.count;
     END LOOP;
-    RETURN moved;
 END $$;
 
 -- Another payload for a message, whose row is ours.
@@ -154,7 +221,6 @@ END $$;
 
 -- ---- questions ----------------------------------------------------------------------------------
 
--- What waits in line is the rest: a million of it is not counted one by one.
 CREATE OR REPLACE FUNCTION heliograph._stats(of_queue text) RETURNS TABLE (
     name text, mode text, origin text, policy text, messages bigint, bytes bigint, ready bigint,
     leased bigint, waiting bigint, delayed bigint, oldest_age float8, dead bigint, active text
@@ -165,9 +231,10 @@ DECLARE
     now float8 := heliograph._instant();
     each record;
     have record;
+    counts bigint[];
 BEGIN
     FOR each IN
-        SELECT q.*, q.policy ->> 'order' = 'key' AS is_keyed FROM heliograph.queue q
+        SELECT q.* FROM heliograph.queue q
         WHERE of_queue IS NULL OR q.name = of_queue ORDER BY q.name
     LOOP
         have := heliograph._totals(each.name);
@@ -178,16 +245,11 @@ BEGIN
         messages := have.messages;
         bytes := have.bytes;
         active := each.active;
-        leased := (SELECT count(*) FROM heliograph.queued q
-            WHERE q.queue = each.name AND q.state = 1);
-        delayed := (SELECT count(*) FROM heliograph.queued q
-            WHERE q.queue = each.name AND q.state = 3);
-        ready := messages - leased - delayed;
-        IF each.is_keyed THEN
-            ready := (SELECT count(*) FROM heliograph.queued q
-                WHERE q.queue = each.name AND q.state = 0);
-        END IF;
-        waiting := messages - leased - delayed - ready;
+        counts := heliograph._by_state(each.name, messages);
+        ready := counts[1];
+        leased := counts[2];
+        waiting := counts[3];
+        delayed := counts[4];
         oldest_age := now - heliograph._oldest(each.name);
         dead := (heliograph._totals(coalesce(
             nullif(each.policy ->> 'dead_letter_queue', ''), each.name || '.dlq'))).messages;
@@ -198,23 +260,93 @@ BEGIN
     END LOOP;
 END $$;
 
--- When the oldest came that is not leased. In line, it stands behind one that is.
+-- Ready, leased, waiting, delayed. The sum is known: so most of them, a million perhaps, need not be
+-- counted.
+CREATE OR REPLACE FUNCTION heliograph._by_state(of_queue text, messages bigint) RETURNS bigint[]
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    most bigint := 1000;
+    counts bigint[];
+    largest integer;
+BEGIN
+    LOOP
+        counts := ARRAY(
+            SELECT count(*) FROM (
+                SELECT FROM heliograph.queued q WHERE q.queue = of_queue AND q.state = 0
+                ORDER BY q.rank, q.number LIMIT most) AS ready)
+            || ARRAY(
+            SELECT (SELECT count(*) FROM (
+                SELECT FROM heliograph.queued q
+                WHERE q.queue = of_queue AND q.state = kind AND q.state <> 0
+                ORDER BY q.due LIMIT most) AS one)
+            FROM generate_series(1, 3) AS kind ORDER BY kind);
+        EXIT WHEN (SELECT count(*) FROM unnest(counts) AS c WHERE c >= most) <= 1;
+        most := most * 8;
+    END LOOP;
+    SELECT ord INTO largest FROM unnest(counts) WITH ORDINALITY AS u (c, ord)
+    ORDER BY c DESC LIMIT 1;
+    counts[largest] := messages - (SELECT sum(c) FROM unnest(counts) AS c) + counts[largest];
+    RETURN counts;
+END $$;
+
+-- When the oldest came that is not leased. In line, it stands behind one that is. Of those that are
+-- delayed, the next are looked at.
 CREATE OR REPLACE FUNCTION heliograph._oldest(of_queue text) RETURNS float8
-LANGUAGE sql STABLE AS $$
-    SELECT min(enqueued_at) FROM (
-        SELECT front.enqueued_at FROM generate_series(0, 9) AS place, LATERAL (
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    oldest float8;
+BEGIN
+    FOR place IN 0..9 LOOP
+        oldest := least(oldest, (
             SELECT q.enqueued_at FROM heliograph.queued q
-            WHERE q.queue = of_queue AND q.state = 0 AND q.rank = place
-            ORDER BY q.rank, q.number LIMIT 1) AS front
-        UNION ALL
-        SELECT q.enqueued_at FROM heliograph.queued q WHERE q.queue = of_queue AND q.state = 3
-        UNION ALL
-        SELECT next.enqueued_at FROM heliograph.queued h, LATERAL (
+            WHERE q.queue = of_queue AND q.state = 0
+                AND q.rank >= place AND q.rank < place + 1  -- by this index, not by number
+            ORDER BY q.rank, q.number LIMIT 1));
+    END LOOP;
+    RETURN least(
+        oldest,
+        (SELECT min(next.enqueued_at) FROM (
+            SELECT q.enqueued_at FROM heliograph.queued q
+            WHERE q.queue = of_queue AND q.state = 3 ORDER BY q.due LIMIT 1000) AS next),
+        (SELECT min(next.enqueued_at) FROM (
+            SELECT q.key FROM heliograph.queued q
+            WHERE q.queue = of_queue AND q.state = 1 AND q.key IS NOT NULL
+            ORDER BY q.due LIMIT 1000) AS h, LATERAL (
             SELECT l.enqueued_at FROM heliograph.queued l
             WHERE l.queue = of_queue AND l.key = h.key AND l.state = 2
-            ORDER BY l.number LIMIT 1) AS next
-        WHERE h.queue = of_queue AND h.state = 1 AND h.key IS NOT NULL) AS candidate
-$$;
+            ORDER BY l.number LIMIT 1) AS next));
+END $$;
+
+-- The numbers of the next messages of a queue, in their order. Where rows of other queues lie
+-- between them, it is done state by state.
+CREATE OR REPLACE FUNCTION heliograph._behind(of_queue text, after_number bigint, most integer)
+RETURNS bigint[] LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
+DECLARE
+    found bigint[] := ARRAY(
+        SELECT near.number FROM (
+            SELECT q.number, q.queue FROM heliograph.queued q
+            WHERE q.number > after_number ORDER BY q.number LIMIT 1000) AS near
+        WHERE near.queue = of_queue ORDER BY near.number LIMIT most);
+BEGIN
+    IF cardinality(found) = most THEN
+        RETURN found;
+    END IF;
+    found := ARRAY(
+        SELECT busy.number FROM generate_series(1, 3) AS kind, LATERAL (
+            SELECT q.number FROM heliograph.queued q
+            WHERE q.queue = of_queue AND q.state = kind AND q.state <> 0
+                AND q.number + 0 > after_number  -- so not by all numbers
+            ORDER BY q.number + 0 LIMIT most) AS busy);
+    FOR place IN 0..9 LOOP
+        found := found || ARRAY(
+            SELECT q.number FROM heliograph.queued q
+            WHERE q.queue = of_queue AND q.state = 0 AND q.rank < place + 1
+                AND (q.rank, q.number) > (place, after_number)
+            ORDER BY q.rank, q.number LIMIT most);
+    END LOOP;
+    RETURN ARRAY(SELECT n FROM unnest(found) AS n ORDER BY n LIMIT most);
+END $$;
 
 -- A look without any effect.
 CREATE OR REPLACE FUNCTION heliograph._peek(
@@ -227,7 +359,8 @@ CREATE OR REPLACE FUNCTION heliograph._peek(
 ) LANGUAGE sql STABLE SET plan_cache_mode = force_custom_plan AS $$
     WITH found AS (
         SELECT q.number, q.size FROM heliograph.queued q
-        WHERE q.queue = of_queue AND q.number > after_number ORDER BY q.number LIMIT most
+        WHERE q.number = ANY (heliograph._behind(of_queue, after_number, most))
+            AND q.queue = of_queue
     ), added AS (
         SELECT number, row_number() OVER places AS place, sum(size) OVER places AS bytes
         FROM found WINDOW places AS (ORDER BY number))

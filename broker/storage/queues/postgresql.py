@@ -96,14 +96,9 @@ LENGTH_OF_ROW = 17  # then next_in, clock, note
 
 # verb -> the statement and how its arguments are made of the queue and the operation's arguments.
 VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
-    "purge": ("_purge(%s)", lambda queue, _: (queue,)),
     "pause": ("_set_mode(%s, 'paused')", lambda queue, _: (queue,)),
     "resume": ("_set_mode(%s, 'running')", lambda queue, _: (queue,)),
     "drain": ("_set_mode(%s, 'draining')", lambda queue, _: (queue,)),
-    "redrive": (
-        "_redrive(%s, %s::bigint[], %s, %s)",
-        lambda queue, given: (queue, *redriven(*given)),
-    ),
     "delete": ("_delete_one(%s, %s)", lambda queue, given: (queue, given[0])),
     "drop": ("_drop(%s)", lambda queue, _: (queue,)),
     "reap": ("_reap(%s)", lambda queue, _: (queue,)),
@@ -111,6 +106,11 @@ VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
     "disown": ("_disown(%s)", lambda _, given: (text(given[0]),)),
 }
 NOT_DROPPED = -1
+# These are done in slices: the last column is how many, the first NULL after the last slice.
+SLICE = 200  # messages; putting keys in order costs more here
+PURGE = f"SELECT * FROM {SCHEMA}._purge(%s, {SLICE}, %s, %s)"  # noqa: S608 - our own names
+REDRIVE = f"SELECT * FROM {SCHEMA}._redrive(%s, %s::bigint[], %s, %s, {SLICE}, %s, %s, %s)"  # noqa: S608
+FIRST_PURGE, FIRST_REDRIVE = (None, None), (None, None, None)
 STATS = f"SELECT * FROM {SCHEMA}._stats(%s)"  # noqa: S608 - our own names
 PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
 FINISH = f"""
@@ -251,6 +251,8 @@ def lease(connection: Connection, asked: Row) -> Any:
 
 
 def administer(connection: Connection, verb: str, queue: str, arguments: Row) -> Any:
+    if verb in SLICED:
+        return SLICED[verb](connection, queue, *arguments)
     text, values = VERBS[verb]
     value = fetch(connection, f"SELECT {SCHEMA}.{text}", values(queue, arguments))[0][0]
     if value is None:
@@ -258,8 +260,33 @@ def administer(connection: Connection, verb: str, queue: str, arguments: Row) ->
     return IN_USE if value == NOT_DROPPED else value
 
 
-def redriven(numbers: Any = None, to: str | None = None, payload: bytes | None = None) -> Row:
-    return (None if numbers is None else list(numbers), to, payload)
+def purge(connection: Connection, queue: str, place: Row | None = None) -> Any:
+    """A slice: how many, and what to ask for the next with (None: it was the last)."""
+    return counted(fetch(connection, PURGE, (queue, *(place or FIRST_PURGE)))[0])
+
+
+def redrive(
+    connection: Connection,
+    queue: str,
+    numbers: Any = None,
+    to: str | None = None,
+    payload: bytes | None = None,
+    place: Row | None = None,
+) -> Any:
+    """As `purge`."""
+    wanted = None if numbers is None else list(numbers)
+    values = (queue, wanted, to, payload, *(place or FIRST_REDRIVE))
+    return counted(fetch(connection, REDRIVE, values)[0])
+
+
+def counted(row: Row) -> Any:
+    *place, count = row
+    if count is None:
+        return UNKNOWN
+    return count, None if place[0] is None else tuple(place)
+
+
+SLICED: dict[str, Callable[..., Any]] = {"purge": purge, "redrive": redrive}
 
 
 def stats(connection: Connection, name: str | None) -> list[dict[str, Any]]:

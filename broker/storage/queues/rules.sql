@@ -476,11 +476,12 @@ BEGIN
     FOR place IN 0..9 LOOP
         CONTINUE WHEN NOT coalesce((
             SELECT coalesce(dead_at, enqueued_at) <= oldest FROM heliograph.queued
-            WHERE queue = of_queue AND state = 0 AND rank = place
+            WHERE queue = of_queue AND state = 0
+                AND rank >= place AND rank < place + 1  -- by this index, not by number
             ORDER BY rank, number LIMIT 1), false);
         SELECT array_agg(number) INTO numbers FROM (
             SELECT number, enqueued_at, dead_at FROM heliograph.queued
-            WHERE queue = of_queue AND state = 0 AND rank = place
+            WHERE queue = of_queue AND state = 0 AND rank >= place AND rank < place + 1
             ORDER BY rank, number LIMIT most FOR UPDATE SKIP LOCKED) AS front
         WHERE coalesce(dead_at, enqueued_at) <= oldest;
         IF numbers IS NOT NULL THEN

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bridges.queues.backend import QueueError
+from bridges.queues.local import LocalBackend
 from broker.packets.codes import ReasonCode
 from broker.packets.properties import Property
 from broker.packets.types import (
@@ -21,6 +24,9 @@ from broker.queues.entry import Entry, Forward
 from broker.queues.policy import QueuePolicy
 from tests.support.broker import MemoryBroker, MemoryClient
 from tests.support.store import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 REASON = Property.REASON_STRING
 USER = Property.USER_PROPERTY
@@ -724,6 +730,103 @@ def test_a_fault_in_one_result_does_not_cost_others_theirs():
     queues.admin("resume", "work", (), told.append)
     broker.commit()
     assert told == ["running"]
+
+
+# -- what people do to many messages at once -------------------------------------------------------
+
+MANY = 1_100  # more than two slices
+
+
+def load(broker: MemoryBroker, *queues: str) -> None:
+    publisher = broker.connect()
+    for queue in queues:
+        for number in range(MANY):
+            publisher.publish(f"$queue/{queue}", b"%d" % number, 0)
+    broker.commit()
+
+
+async def finish(broker: MemoryBroker, work: asyncio.Future[int]) -> int:
+    while not work.done():
+        await asyncio.sleep(0)
+        broker.commit()
+    return await work
+
+
+async def begin(broker: MemoryBroker, work: Coroutine[Any, Any, int]) -> asyncio.Future[int]:
+    """It has done one slice, and has not asked for the next."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    broker.commit()
+    assert not task.done()
+    return task
+
+
+def door(broker: MemoryBroker) -> LocalBackend:
+    queues = broker.engine.queues
+    assert queues is not None
+    return LocalBackend(queues, asyncio.get_running_loop())
+
+
+async def test_others_publish_and_consume_between_two_slices_of_a_purge():
+    broker = made("work", "other", instant=False)
+    client = consumer(broker, "c", "other")
+    load(broker, "work")
+    publisher = broker.connect("p")
+    purging = await begin(broker, door(broker).purge("work"))
+    publisher.publish("feed/work,other", b"new", 1)
+    broker.commit()
+    assert publisher.take(Puback).reason == 0
+    assert client.take(Publish).payload == b"new"
+    assert not purging.done()
+    assert await finish(broker, purging) == MANY
+    assert [each for each in in_queue(broker) if each[0] == "work"] == [("work", b"new")]
+    assert broker.engine.traffic.lost["queue_purge"] == MANY
+
+
+async def test_a_purge_takes_what_waits_for_a_consumer_and_leaves_what_it_has():
+    broker = made(instant=False)
+    client = consumer(broker)
+    load(broker, "work")
+    held = client.take_all(Publish)
+    assert len(held) == 16
+    purging = await begin(broker, door(broker).purge("work"))
+    assert await finish(broker, purging) == MANY - 16
+    assert in_queue(broker) == [("work", each.payload) for each in held]
+
+
+async def test_who_gives_up_a_purge_ends_it_where_it_is():
+    broker = made(instant=False)
+    load(broker, "work")
+    purging = await begin(broker, door(broker).purge("work"))
+    purging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await purging
+    left = len(in_queue(broker))
+    assert 0 < left < MANY
+    broker.commit()
+    assert len(in_queue(broker)) == left
+
+
+async def test_what_a_redrive_sends_back_is_worked_on_between_its_slices():
+    broker = made("work", "done", instant=False)
+    client = consumer(broker)
+    load(broker, "done")
+    moving = await begin(broker, door(broker).redrive("done", to="work"))
+    assert [each.payload for each in client.take_all(Publish)] == [b"%d" % n for n in range(16)]
+    assert await finish(broker, moving) == MANY
+    assert {queue for queue, _ in in_queue(broker)} == {"work"}
+    assert len(in_queue(broker)) == MANY
+
+
+async def test_a_store_that_dies_during_a_purge_is_told():
+    broker = made(instant=False)
+    load(broker, "work")
+    purging = await begin(broker, door(broker).purge("work"))
+    await asyncio.sleep(0)
+    broker.flush()
+    die(broker)
+    with pytest.raises(QueueError, match="may still happen"):
+        await purging
 
 
 # -- the store dies alone --------------------------------------------------------------------------

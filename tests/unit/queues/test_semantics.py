@@ -587,11 +587,161 @@ def test_a_queue_that_becomes_keyed_puts_its_messages_in_line(queues):
 def test_a_purge_leaves_what_is_leased_and_nothing_behind_it(queues):
     keyed(queues, ("a", b"a1"), ("a", b"a2"), ("b", b"b1"))
     got = queues.take("q")
-    assert queues.admin("purge", "q") == 2
+    assert queues.purge("q") == 2
     queues.put("q", b"a3", key="a")
     assert queues.states("q") == {b"a1": "leased", b"a3": "waiting"}
     queues.ack(got)
     assert queues.payloads("q") == [b"a3"]
+
+
+# -- many at once are done in slices, with others' batches between them ----------------------------
+
+MANY = 1_100  # more than two slices of either database
+
+
+def many(queues, queue="q", **given):
+    rows = [queues.row(queue, b"%d" % each, **given) for each in range(MANY)]
+    queues.do(("queue_put", rows))
+
+
+def first_slice(queues, verb, queue, *arguments):
+    """How many it did, and where to go on."""
+    count, place = queues.admin(verb, queue, *arguments, None)
+    assert 0 < count < MANY / 2
+    assert place is not None
+    return count, place
+
+
+def test_others_work_between_two_slices_of_a_purge(queues):
+    many(queues)
+    held = queues.take("q")
+    count, place = first_slice(queues, "purge", "q")
+    queues.pass_time(1)
+    queues.put("q", b"new")
+    queues.put("other", b"x")
+    assert queues.ack(held, queues.take("other")) == ["ok", "ok"]
+    late = queues.take("q")
+    while place is not None:
+        more, place = queues.admin("purge", "q", place)
+        count += more
+    assert count == MANY - 2  # but for the one that was done and the one that is held
+    assert queues.states("q") == {late.payload: "leased", b"new": "ready"}
+
+
+def test_what_a_purge_finds_given_back_it_takes(queues):
+    many(queues)
+    held = queues.take("q")
+    count, place = first_slice(queues, "purge", "q")
+    queues.fail(held, "return")
+    while place is not None:
+        more, place = queues.admin("purge", "q", place)
+        count += more
+    assert (count, queues.stats("q")["messages"]) == (MANY, 0)
+
+
+def test_dead_letters_that_come_during_a_purge_stay(queues):
+    queues.put("p", b"old")
+    queues.do(("queue_put", [queues.row("p.dlq", b"%d" % each) for each in range(MANY)]))
+    _, place = first_slice(queues, "purge", "p.dlq")
+    queues.pass_time(1)
+    queues.fail(queues.take("p"), "dead")  # its number is older than all that are purged
+    while place is not None:
+        _, place = queues.admin("purge", "p.dlq", place)
+    assert queues.payloads("p.dlq") == [b"old"]
+
+
+def test_of_a_keyed_queue_all_goes_and_new_ones_come_forward(queues):
+    queues.define("q", order="key")
+    rows = [queues.row("q", b"%d" % each, key=f"k{each % 7}") for each in range(MANY)]
+    queues.do(("queue_put", rows))
+    held = queues.take("q")
+    count, place = first_slice(queues, "purge", "q")
+    queues.check()
+    queues.pass_time(1)
+    queues.put("q", b"new", key="k1")
+    queues.put("q", b"behind", key="k0")
+    while place is not None:
+        more, place = queues.admin("purge", "q", place)
+        count += more
+    assert count == MANY - 1
+    assert queues.states("q") == {b"0": "leased", b"behind": "waiting", b"new": "ready"}
+    queues.ack(held)
+    assert queues.payloads("q") == [b"new", b"behind"]
+
+
+def test_a_purge_that_is_killed_has_done_its_slices(queues):
+    many(queues)
+    count, _ = first_slice(queues, "purge", "q")
+    queues.close()
+    queues.start()
+    assert queues.stats("q")["messages"] == MANY - count
+    queues.check()
+    assert queues.purge("q") == MANY - count
+
+
+def many_dead(queues):
+    queues.define("q", order="key", max_messages=0)
+    rows = [queues.row("q", b"%d" % each, key=f"k{each % 7}") for each in range(MANY)]
+    queues.do(("queue_put", rows))
+    while got := queues.lease("q", MANY):
+        queues.do(("queue_fail", [(0, each.number, each.token, "dead", None, "") for each in got]))
+    assert queues.stats("q.dlq")["messages"] == MANY
+
+
+def test_others_work_between_two_slices_of_a_redrive(queues):
+    many_dead(queues)
+    count, place = first_slice(queues, "redrive", "q.dlq", None, None, None)
+    queues.pass_time(1)
+    one, two = queues.lease("q", 2)
+    assert (one.payload, two.payload) == (b"0", b"1")
+    assert queues.ack(one) == ["ok"]
+    queues.fail(two, "dead")  # again: not sent back a second time
+    while place is not None:
+        more, place = queues.admin("redrive", "q.dlq", None, None, None, place)
+        count += more
+    assert count == MANY
+    assert queues.payloads("q.dlq") == [b"1"]
+    seen = {}
+    while got := queues.lease("q", MANY):
+        for each in got:
+            assert seen.get(each.key, 0) < each.number, "out of order"
+            seen[each.key] = each.number
+        queues.ack(*got)
+    assert queues.stats("q")["messages"] == 0
+
+
+def test_a_redrive_that_is_killed_has_each_message_in_one_place(queues):
+    many_dead(queues)
+    count, _ = first_slice(queues, "redrive", "q.dlq", None, None, None)
+    queues.close()
+    queues.start()
+    queues.check()
+    here, there = queues.peek("q", most=MANY), queues.peek("q.dlq", most=MANY)
+    assert sorted(int(each.payload) for each in (*here, *there)) == list(range(MANY))
+    assert len(here) == count
+    assert queues.redrive("q.dlq") == MANY - count
+
+
+def test_a_redrive_of_many_numbers_is_done_in_slices_too(queues):
+    many_dead(queues)
+    wanted = [each.number for each in queues.peek("q.dlq", most=MANY)][:-1]
+    count, place = first_slice(queues, "redrive", "q.dlq", [*wanted, *wanted], None, None)
+    while place is not None:
+        more, place = queues.admin("redrive", "q.dlq", [*wanted, *wanted], None, None, place)
+        count += more
+    assert count == MANY - 1
+
+
+def test_a_redrive_into_the_same_queue_ends(queues):
+    many(queues)
+    assert queues.redrive("q", None, "q") == MANY
+    assert queues.stats("q")["ready"] == MANY
+
+
+def test_a_queue_of_many_is_dropped_at_once(queues):
+    many(queues)
+    assert queues.admin("drop", "q") == MANY
+    assert queues.stats("q") == {}
 
 
 # -- one consumer at a time ------------------------------------------------------------------------
@@ -891,7 +1041,7 @@ def test_one_message_is_deleted_if_it_is_there_and_not_leased(queues):
 def test_a_purge_lets_shared_payloads_go(queues):
     rows = [queues.row(name, None, content=70) for name in ("a", "a", "b")]
     queues.do(("queue_content", [(70, b"shared", 3)]), ("queue_put", rows))
-    assert queues.admin("purge", "a") == 2
+    assert queues.purge("a") == 2
     assert queues.counts["a"] == (0, 0)
     assert queues.payloads("b") == [b"shared"]
 
@@ -921,6 +1071,47 @@ def test_statistics_count_by_state(queues):
     assert found["oldest_age"] == pytest.approx(10, abs=3)
     assert (found["dead"], found["active"]) == (0, None)
     assert QueuePolicy.from_json(found["policy"]).order == "key"
+
+
+@pytest.mark.parametrize("most", ["ready", "leased", "waiting", "delayed"])
+def test_statistics_are_exact_whatever_there_is_most_of(queues, most):
+    queues.define("q", order="key", max_messages=0)
+    rows = [queues.row("q", key="line") for _ in range(4)]
+    rows += [queues.row("q", delay=60.0) for _ in range(4)]
+    rows += [queues.row("q") for _ in range(10)]
+    more = {"waiting": {"key": "line"}, "delayed": {"delay": 90.0}}.get(most, {})
+    rows += [queues.row("q", **more) for _ in range(9_000)]
+    queues.do(("queue_put", rows))
+    queues.lease("q", 5)
+    if most == "leased":
+        while queues.lease("q", 1_000):
+            pass
+    found = queues.stats("q")
+    told = {each: found[each] for each in ("ready", "leased", "waiting", "delayed")}
+    (head, *_) = queues.sql(
+        "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),"
+        " count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3)"
+        f" FROM {'' if queues.is_sqlite else 'heliograph.'}queued"
+    )
+    assert tuple(told.values()) == head
+    assert max(told, key=told.__getitem__) == most
+
+
+def test_a_look_finds_the_same_wherever_other_queues_lie(queues):
+    queues.define("q", order="key")
+    rows = [queues.row("q", b"head", key="a"), queues.row("q", b"line", key="a")]
+    rows += [queues.row("q", b"later", key="a", delay=9.0), queues.row("q", b"late", delay=9.0)]
+    rows += [queues.row("q", b"high", rank=0), queues.row("q", b"held", rank=0, delay=1.0)]
+    for row in rows:  # more of others between each two than are looked at
+        queues.do(("queue_put", [row]), ("queue_put", [queues.row("p") for _ in range(1_100)]))
+    queues.lease("q", 1)
+    seen = queues.peek("q")
+    payloads = [b"head", b"line", b"later", b"late", b"high", b"held"]
+    assert [each.payload for each in seen] == payloads
+    assert [each.state for each in seen] == [0, 2, 2, 3, 1, 3]
+    for place, each in enumerate(seen, 1):
+        behind = [one.payload for one in queues.peek("q", each.number, 2)]
+        assert behind == payloads[place:][:2]
 
 
 def test_statistics_of_all_queues_come_by_name(queues):

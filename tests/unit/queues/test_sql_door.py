@@ -240,7 +240,8 @@ def test_a_role_with_the_rights_of_a_consumer_needs_no_more(queues, postgresql, 
         assert one(worker, "SELECT leased FROM heliograph.queues") == 1
         assert one(worker, ACK, *lease) == "ok"
         assert one(worker, "SELECT heliograph.enqueue('jobs', 'x')") > lease[0]
-        for forbidden in ("SELECT heliograph._purge('jobs')", "SELECT * FROM heliograph.queued"):
+        purge = "SELECT heliograph._purge('jobs', 1, NULL, NULL)"
+        for forbidden in (purge, "SELECT * FROM heliograph.queued"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 worker.execute(forbidden)
 
