@@ -35,6 +35,7 @@ CODES = {
     "bad_request": 400,
     "not_allowed": 403,
     "no_token": 401,
+    "not_bound": 404,
     "in_use": 409,
     "full": 429,
     "too_large": 413,
@@ -90,6 +91,7 @@ class QueueStats:
     oldest_age: float | None
     dead: int
     policy: Mapping[str, Any]
+    bindings: Sequence[str] = ()  # topic filters that clients have bound it to
     consumers: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)  # "in", "out", "failed" a second
 
@@ -181,6 +183,12 @@ class Backend(Protocol):
     ) -> int:
         """Send dead letters (of the queue `queue`, which holds them) back to where they came from,
         or `to`; with `payload` one of them, changed. How many.
+        """
+        ...
+
+    async def unbind(self, queue: str, topic_filter: str) -> None:
+        """The queue takes the messages of a filter no more that a client has bound it to (SUBSCRIBE
+        `$queue/<queue>/<filter>`); what is in it stays.
         """
         ...
 

@@ -220,6 +220,10 @@ class Queue:
         """
         return await self.backend.redrive(self.name, ids=ids, to=to, payload=payload)
 
+    async def unbind(self, topic_filter: str) -> None:
+        """The queue takes the messages of a filter no more that a client has bound it to."""
+        await self.backend.unbind(self.name, topic_filter)
+
     async def pause(self) -> None:
         """Nothing is handed out until `resume`."""
         await self.backend.set_mode(self.name, "paused")

@@ -116,6 +116,15 @@ def redrive(api: Api, options: argparse.Namespace) -> None:
     _print(options, found, lines)
 
 
+def unbind(api: Api, options: argparse.Namespace) -> None:
+    """Take a filter away that a client has bound."""
+    path = queue_path(options.queue, "bindings")
+    found = api.ask("DELETE", path, filter=options.filter)
+    left = ", ".join(map(text.plain, found["bindings"])) or "nothing"
+    told = f"{options.queue} is no longer bound to {text.plain(options.filter)}, but to {left}."
+    _print(options, found, [told])
+
+
 def set_mode(api: Api, options: argparse.Namespace) -> None:
     """pause, resume, drain."""
     found = api.ask("POST", queue_path(options.queue, options.verb))
@@ -153,6 +162,7 @@ ACTIONS: Mapping[str, tuple[Callable[[Api, argparse.Namespace], None], str]] = {
     "top": (top, "watch queues fill and drain"),
     "purge": (purge, "delete all messages that no consumer holds"),
     "redrive": (redrive, "send dead letters back to where they came from"),
+    "unbind": (unbind, "end a binding that a client has made"),
     "pause": (set_mode, "hand nothing out until it is resumed"),
     "drain": (set_mode, "take nothing in until it is resumed"),
     "resume": (set_mode, "end a pause or draining"),
@@ -252,6 +262,11 @@ def _for_redrive(parser: argparse.ArgumentParser) -> None:
     _add_payload(parser, "a new payload, with one --id")
 
 
+def _for_unbind(parser: argparse.ArgumentParser) -> None:
+    _one_queue(parser)
+    parser.add_argument("filter", metavar="FILTER", help="the topic filter, as `stats` shows it")
+
+
 def _for_publish(parser: argparse.ArgumentParser) -> None:
     _one_queue(parser)
     for name in ("topic", "key", "dedup-id", "content-type"):
@@ -293,6 +308,7 @@ OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "top": _for_top,
     "purge": _for_purge,
     "redrive": _for_redrive,
+    "unbind": _for_unbind,
     "publish": _for_publish,
     "receive": _for_receive,
 }

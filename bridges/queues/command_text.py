@@ -130,6 +130,8 @@ def instant(seconds: float) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:,}"
     return plain("-" if value is None or value == "" else value)

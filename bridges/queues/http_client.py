@@ -151,6 +151,9 @@ class HTTPBackend:
             body["to"] = to
         return await self._count("POST", f"/queues/{queue}/redrive", "moved", body)
 
+    async def unbind(self, queue: str, topic_filter: str) -> None:
+        await self._call("DELETE", f"/queues/{queue}/bindings", {"filter": topic_filter})
+
     async def set_mode(self, queue: str, mode: str) -> None:
         verb = MODES.get(mode)
         if verb is None:

@@ -26,6 +26,7 @@ COUNT = {"type": "integer"}
 NUMBER = {"type": "number"}
 MAYBE_NUMBER = {"type": ["number", "null"]}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+LIST = {"type": "array", "items": TEXT}
 NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
 
 
@@ -74,6 +75,7 @@ STATS = (
     Column("delayed", COUNT, "Not before their time: delayed, or until the next try."),
     Column("oldest_age", MAYBE_NUMBER, "Seconds since the oldest not leased message came."),
     Column("dead", COUNT, "In its dead-letter queue."),
+    Column("bindings", LIST, "Topic filters that clients have bound it to."),
     Column("consumers", COUNT, "Subscribed by MQTT, or waiting by another door."),
     Column("rates", NUMBERS, "Messages a second: in, out, failed; empty where not measured."),
     Column("policy", {"type": "object"}, "How the queue behaves."),

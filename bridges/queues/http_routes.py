@@ -200,6 +200,12 @@ async def redrive(call: Call) -> Answer:
     )
 
 
+async def unbind(call: Call) -> Answer:
+    await call.backend.unbind(call.queue, call.query["filter"])
+    (found,) = await call.backend.stats(call.queue)
+    return answer({"bindings": list(found.bindings)})
+
+
 async def pause(call: Call) -> Answer:
     return await _set_mode(call, "paused")
 
@@ -421,6 +427,17 @@ ROUTES = (
                 for each in PAYLOADS
             ),
         ),
+    ),
+    Route(
+        "DELETE",
+        f"{_QUEUE}/bindings",
+        "unbind",
+        "manage",
+        "The queue takes the messages of a topic filter no more that a client has bound it to; "
+        "what is in it stays. Answered with the filters that are left.",
+        unbind,
+        _one("bindings", type="array", items={"type": "string"}),
+        query=(Field("filter", Text(), "The topic filter, percent-encoded.", needed=True),),
     ),
     Route("POST", f"{_QUEUE}/pause", "pause", "manage", "Hand nothing out.", pause, _MODE),
     Route("POST", f"{_QUEUE}/resume", "resume", "manage", "Run again.", resume, _MODE),

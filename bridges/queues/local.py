@@ -216,6 +216,10 @@ class LocalBackend:
             lambda place: self._admin("redrive", queue, (numbers, to, payload, place))
         )
 
+    async def unbind(self, queue: str, topic_filter: str) -> None:
+        if await self._admin("unbind", queue, (topic_filter,)) == "not bound":
+            raise not_bound(queue, topic_filter)
+
     async def set_mode(self, queue: str, mode: str) -> None:
         if mode not in MODE_VERBS:
             raise bad_request(f"{mode!r} is no mode: write {', '.join(MODE_VERBS)}")
@@ -374,6 +378,7 @@ class LocalBackend:
         return QueueStats(
             **{name: row[name] for name in COUNTED},
             policy=json.loads(policy) if isinstance(policy, str) else policy,
+            bindings=json.loads(row["bindings"]),
             consumers=self._queues.consumers(row["name"]),
             rates=row.get("rates") or {},
         )
@@ -514,6 +519,16 @@ def refusal(status: str, queue: str) -> QueueError:
     """Why a message was not taken."""
     text = REFUSALS.get(status, REFUSALS["unavailable"]).format(queue)
     return QueueError(status if status in REFUSALS else "unavailable", text)
+
+
+def not_bound(queue: str, topic_filter: str) -> QueueError:
+    """There is no such binding of a client."""
+    return QueueError(
+        "not_bound",
+        f"no client has bound the queue {queue!r} to {topic_filter[:200]!r}: `heliograph queue "
+        f"stats {queue}` lists what clients have bound; what a [[route]] sends there ends by a "
+        "change of the settings",
+    )
 
 
 def silence() -> QueueError:

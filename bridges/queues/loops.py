@@ -12,11 +12,14 @@ from bridges.queues.templates import Template
 from broker.queues.names import dead_letter_queue, takes_dead_letters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from broker.settings import QueueSettings, RouteSettings
 
+    Binding = tuple[str, str]  # a queue, and a filter that clients have bound it to
+
 Edge = tuple[str, str]
+TOPIC = "topic "  # no queue's name has a space
 
 
 def loop(routes: Sequence[RouteSettings], queues: Sequence[QueueSettings]) -> list[str]:
@@ -32,6 +35,61 @@ def loop(routes: Sequence[RouteSettings], queues: Sequence[QueueSettings]) -> li
         circle: list[str] = error.args[1]
         return circle
     return []
+
+
+class Ways:
+    """Where messages go from a queue by themselves, for what clients bind while the broker runs."""
+
+    __slots__ = ("_configured", "_dead", "_routes")
+
+    def __init__(self, routes: Sequence[RouteSettings], queues: Sequence[QueueSettings]) -> None:
+        self._routes = routes
+        self._configured = {queue.name for queue in queues}
+        self._dead = dict(_dead_letter_edges(routes, queues))
+
+    def circle(self, queue: str, topic_filter: str, bound: Iterable[Binding]) -> list[str]:
+        """The circle that would be there if the queue were bound to the filter, its first name
+        repeated at its end; empty: none.
+        """
+        came_from = {queue: ""}
+        todo = [queue]
+        for place in todo:
+            for step in self._steps(place, bound):
+                if step in came_from:
+                    continue
+                came_from[step] = place
+                if _is_published(step, topic_filter):
+                    return [*_way_to(step, came_from), queue]
+                todo.append(step)
+        return []
+
+    def _steps(self, place: str, bound: Iterable[Binding]) -> Iterator[str]:
+        if place.startswith(TOPIC):
+            published = place.removeprefix(TOPIC)
+            yield from (queue for _, queue in _published(published, self._routes))
+            wanted = Template(published).filter
+            yield from (queue for queue, bound_to in bound if overlap(bound_to, wanted))
+            return
+        for route in self._routes:
+            if route.from_queue == place:
+                yield from route.targets
+                yield from map(_topic, route.publish_to)
+        if place in self._dead:
+            yield self._dead[place]
+        elif place not in self._configured and not takes_dead_letters(place):
+            yield dead_letter_queue(place)
+
+
+def _is_published(step: str, topic_filter: str) -> bool:
+    is_topic = step.startswith(TOPIC)
+    return is_topic and overlap(topic_filter, Template(step.removeprefix(TOPIC)).filter)
+
+
+def _way_to(step: str, came_from: Mapping[str, str]) -> list[str]:
+    way = [step]
+    while before := came_from[way[-1]]:
+        way.append(before)
+    return way[::-1]
 
 
 def _route_edges(routes: Sequence[RouteSettings]) -> Iterator[Edge]:
@@ -55,7 +113,7 @@ def _published(text: str, routes: Iterable[RouteSettings]) -> Iterator[Edge]:
 
 
 def _topic(text: str) -> str:
-    return f"topic {text}"  # no queue's name has a space
+    return TOPIC + text
 
 
 def _dead_letter_edges(

@@ -59,7 +59,8 @@ PEEK = """
 """
 STATS = """
     SELECT name, mode, origin, messages, bytes, ready, leased, waiting, delayed,
-        extract(epoch FROM oldest_age)::float8 AS oldest_age, coalesce(dead, 0) AS dead, policy
+        extract(epoch FROM oldest_age)::float8 AS oldest_age, coalesce(dead, 0) AS dead, policy,
+        bindings
     FROM heliograph.queues
 """
 OF_ONE = " WHERE name = %s"
@@ -199,6 +200,13 @@ class PostgreSQLBackend:
         return await all_slices(
             lambda place: self._slice(to or queue, REDRIVE, *given, *(place or FIRST_REDRIVE))
         )
+
+    async def unbind(self, queue: str, topic_filter: str) -> None:
+        text = (
+            f"{queue!r} is bound to {topic_filter[:200]!r} in the brokers that run on this "
+            "database, which would not hear of it: use `heliograph queue unbind`, or go by http://"
+        )
+        raise QueueError("not_allowed", text)
 
     async def set_mode(self, queue: str, mode: str) -> None:
         if mode not in MODES:

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bridges.queues.conditions import ConditionError
-from bridges.queues.loops import loop
+from bridges.queues.loops import Ways, loop
 from bridges.queues.route import Route
 from bridges.queues.subject import Subject
 from broker.queues.entry import Forward
@@ -18,7 +18,7 @@ from broker.settings import SettingsError
 from broker.topics.tree import TopicTree
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from broker.packets.publication import Publication
     from broker.queues.delivery import Delivery
@@ -36,10 +36,11 @@ class RuleError(SettingsError):
 class Rules:
     """All rules, in the order of the file."""
 
-    __slots__ = ("_by_queue", "_tree", "routes")
+    __slots__ = ("_by_queue", "_tree", "_ways", "routes")
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], queues: Sequence[QueueSettings] = ()) -> None:
         self.routes = routes
+        self._ways = Ways([route.settings for route in routes], queues)
         self._tree: TopicTree[int] = TopicTree()
         self._by_queue: dict[str, QueueRules] = {}
         for number, route in enumerate(routes):
@@ -69,12 +70,20 @@ class Rules:
         problems.extend(_loop_problems(routes, queues))
         if problems:
             raise RuleError(problems)
-        return cls(made)
+        return cls(made, queues)
 
     @property
     def forwards(self) -> Collection[str]:
         """The queues whose messages are moved on."""
         return self._by_queue.keys()
+
+    def circle(
+        self, queue: str, topic_filter: str, bound: Iterable[tuple[str, str]]
+    ) -> Sequence[str]:
+        """The circle in which messages would go if a client bound the queue to the filter; empty:
+        none. `bound`: what else is.
+        """
+        return self._ways.circle(queue, topic_filter, bound)
 
     @property
     def misses(self) -> Mapping[str, int]:

@@ -127,6 +127,9 @@ class SQLiteBackend:
     ) -> int:
         return await (await self._open()).redrive(queue, ids=ids, to=to, payload=payload)
 
+    async def unbind(self, queue: str, topic_filter: str) -> None:
+        await (await self._open()).unbind(queue, topic_filter)
+
     async def set_mode(self, queue: str, mode: str) -> None:
         await (await self._open()).set_mode(queue, mode)
 

@@ -183,12 +183,25 @@ class StoreQueues:
             answer("unknown")
             return
 
+        if verb == "unbind":
+            self._unbind(found, arguments[0], answer)
+            return
+
         def done(value: Any) -> None:
             if verb in MODES_BY_VERB:
                 found.mode = MODES_BY_VERB[verb]
             answer(value)
 
         self._call("queue_admin", done, verb, queue, arguments)
+
+    def _unbind(self, queue: Queue, topic_filter: str, answer: Answer) -> None:
+        if topic_filter not in queue.bindings:
+            answer("not bound")
+            return
+        del queue.bindings[topic_filter]
+        left = json.dumps(list(queue.bindings))
+        self._gather("queue_define", (queue.name, queue.policy.to_json(), queue.origin, left))
+        self._on_commit.append(lambda: answer("ok"))
 
     def stats(self, name: str | None, answer: Callable[[list[dict[str, Any]]], None]) -> None:
         self._question("queue_stats", (name, self._stored()), answer)

@@ -88,6 +88,13 @@ def _denied(notice: notices.AccessDenied) -> Line:
     return logging.WARNING, text, arguments
 
 
+def _binding_refused(notice: notices.BindingRefused) -> Line:
+    who = "the binding is taken away" if notice.client_id is None else _named(notice.client_id)
+    text = "queue %s may not be bound to %r (%s): messages would go round for ever, %s"
+    circle = " -> ".join(notice.circle)
+    return logging.WARNING, text, (notice.queue, notice.topic_filter[:200], who, circle)
+
+
 LINES: dict[type, Callable[[Any], Line]] = {
     notices.ClientConnected: _connected,
     notices.ConnectRefused: _refused,
@@ -95,6 +102,7 @@ LINES: dict[type, Callable[[Any], Line]] = {
     notices.ViolationSeen: _violation,
     notices.FaultSeen: _fault,
     notices.AccessDenied: _denied,
+    notices.BindingRefused: _binding_refused,
 }
 
 

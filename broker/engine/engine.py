@@ -19,6 +19,7 @@ from broker.engine.durability import Level
 from broker.engine.ending import Ending
 from broker.engine.forwarding import Forwarder
 from broker.engine.journal import Journal
+from broker.engine.notices import BindingRefused
 from broker.engine.publishing import Publishing
 from broker.engine.queue_clients import QueueClients
 from broker.engine.queue_doors import QueueDoors
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         Rules,
     )
     from broker.packets.errors import ProtocolViolation
+    from broker.queues.queue import Queue
     from broker.session.session import Session
 
 PINGRESP = b"\xd0\x00"
@@ -123,6 +125,7 @@ class Engine:
         self._ending = Ending(policy, self.admission, self.sessions, self.wills, observe)
         self.deadlines.on_fault = self._ending.on_stray_fault
         self._rng = rng
+        self._observe = observe
         self._subscribing = Subscribing(
             policy, self.router, self.retention, authorizer, observe, journal, clients
         )
@@ -208,6 +211,7 @@ class Engine:
         )
         recovery.restore(opened)
         self._begin_forwarding()
+        self._tell_of_bindings()
 
     def shut_down(self) -> None:
         """Say goodbye to every client."""
@@ -287,16 +291,30 @@ class Engine:
         }
 
     def _begin_forwarding(self) -> None:
-        """Let the rules that move messages on out of a queue do so."""
+        """Let the rules that move messages on out of a queue do so, as soon as it is there."""
         queueing, rules = self.queueing, self._rules
         if queueing is None or rules is None:
             return
         for name in rules.forwards:
-            queue, forwards = queueing.get(name), rules.for_queue(name)
-            if queue is not None and forwards is not None:
-                publish, clock = self.publishing.publish, self.clock
-                forwarder = Forwarder(queue, forwards, queueing, publish, clock, self.deadlines)
-                queueing.join(queue, forwarder)
+            queue = queueing.get(name)
+            if queue is not None:
+                self._forward(queue)
+        queueing.on_new = self._forward
+
+    def _forward(self, queue: Queue) -> None:
+        queueing, rules = self.queueing, self._rules
+        forwards = None if rules is None else rules.for_queue(queue.name)
+        if queueing is None or forwards is None:
+            return
+        publish, clock = self.publishing.publish, self.clock
+        forwarder = Forwarder(queue, forwards, queueing, publish, clock, self.deadlines)
+        queueing.join(queue, forwarder)
+
+    def _tell_of_bindings(self) -> None:
+        """Which ones the rules of today do not allow."""
+        if self.queueing is not None:
+            for queue, topic_filter, circle in self.queueing.cut:
+                self._observe(BindingRefused(None, queue, topic_filter, circle))
 
     def _restart_replays(self, session: Session) -> None:
         """Retained messages that a new subscription had not got before a restart."""

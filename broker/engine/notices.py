@@ -4,7 +4,7 @@ engine does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -74,7 +74,25 @@ class AccessDenied:
     topic: str
 
 
+@dataclass(frozen=True, slots=True)
+class BindingRefused:
+    """A client wanted to bind a queue to a filter (`client_id` None: it was bound when the broker
+    stopped): with the rules that would be a circle.
+    """
+
+    client_id: str | None
+    queue: str
+    topic_filter: str
+    circle: Sequence[str]
+
+
 Notice: TypeAlias = (
-    ClientConnected | ConnectRefused | ClientDisconnected | ViolationSeen | FaultSeen | AccessDenied
+    ClientConnected
+    | ConnectRefused
+    | ClientDisconnected
+    | ViolationSeen
+    | FaultSeen
+    | AccessDenied
+    | BindingRefused
 )
 Observer: TypeAlias = Callable[[Notice], None]

@@ -6,7 +6,7 @@ Answers must come on the thread that runs the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,3 +160,10 @@ class Rules(Protocol):
 
     def for_queue(self, queue: str) -> ForwardRules | None:
         """The rules of a queue; None: its messages stay."""
+
+    def circle(
+        self, queue: str, topic_filter: str, bound: Iterable[tuple[str, str]]
+    ) -> Sequence[str]:
+        """The circle in which messages would go for ever if the queue were bound to the filter, for
+        people; empty: none. `bound`: queues and filters that are bound already.
+        """

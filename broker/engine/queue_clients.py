@@ -29,7 +29,7 @@ from broker.queues.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from broker.clock import Clock
     from broker.connection.ports import Traffic
@@ -96,8 +96,23 @@ class QueueClients:
             return ReasonCode.QUOTA_EXCEEDED if is_full else None
         return ReasonCode.TOPIC_FILTER_INVALID if queue is None else None
 
+    def circle(self, wanted: str) -> Sequence[str]:
+        """The circle in which messages would go for ever if this were bound; empty: none."""
+        found = address(wanted)
+        assert found is not None
+        queue = self.queueing.get(found.queue)
+        if not found.rest or (queue is not None and found.rest in queue.bindings):
+            return ()
+        return self.queueing.bindings.circle(*found)
+
     def subscribe(self, wanted: str, subscription: Subscription) -> None:
         """A client consumes a queue from now on, or does so with other options."""
+        found = address(wanted)
+        assert found is not None
+        if found.rest:
+            queue = self.queueing.get(found.queue)
+            if queue is None or found.rest not in queue.bindings:
+                self.queueing.define(found.queue, QueuePolicy(), [found.rest])
         self.restore(wanted, subscription)
         session = subscription.session
         if session.carrier is not None and session.lending is not None:
@@ -105,13 +120,14 @@ class QueueClients:
             self.queueing.join(member.queue, member)
 
     def restore(self, wanted: str, subscription: Subscription) -> None:
-        """As `subscribe`, of a client that is not there."""
+        """As `subscribe`, of a client that is not there: it binds nothing, for what was bound may
+        have been unbound since.
+        """
         found = address(wanted)
         assert found is not None
         queue = self.queueing.get(found.queue)
-        if queue is None or (found.rest and found.rest not in queue.bindings):
-            bindings = [found.rest] if found.rest else []
-            queue = self.queueing.define(found.queue, QueuePolicy(), bindings)
+        if queue is None:
+            queue = self.queueing.define(found.queue, QueuePolicy())
         session = subscription.session
         lending = self._lending(session)
         if lending is None:

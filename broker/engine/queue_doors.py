@@ -32,6 +32,7 @@ Receipt: TypeAlias = "tuple[int, int]"
 Outcomes: TypeAlias = "Callable[[list[str]], None]"
 
 REMOVING = ("purge", "delete", "drop")
+NOT_BOUND = "not bound"
 IN_SLICES = ("purge", "redrive")  # answered with how many, and what to ask for the next slice with
 
 
@@ -182,10 +183,21 @@ class QueueDoors:
                 self._administrated(verb, queue, value)
             answer(value)
 
+        if verb == "unbind":
+            self._unbind(queue, arguments[0], answer)
+            return
         queue.pool.is_paused = queue.pool.is_paused or verb == "pause"
         self._queueing.give_up(queue, queue.pool.flush())
         self._journal.promise(self._level)
         self._queueing.administer(verb, name, arguments, done)
+
+    def _unbind(self, queue: Queue, topic_filter: str, answer: Answer) -> None:
+        """It takes the messages of a filter no more that a client has bound it to."""
+        if topic_filter not in queue.bindings:
+            answer(NOT_BOUND)
+            return
+        self._queueing.unbind(queue, topic_filter)
+        self._journal.await_commit(lambda: answer("ok"), self._level)
 
     def _administrated(self, verb: str, queue: Queue, value: Any) -> None:
         if verb in REMOVING:

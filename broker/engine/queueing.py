@@ -21,7 +21,7 @@ from broker.queues.pool import GRACE, Pool
 from broker.queues.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from random import Random
 
     from broker.clock import Clock
@@ -74,7 +74,8 @@ class Queueing:
     __slots__ = (
         *("_broker_name", "_clock", "_deadlines", "_handed", "_journal", "_next_token"),
         *("_offered", "_queues", "_reap_at", "_rng", "_touched", "_traffic", "armed_for"),
-        *("batch", "bindings", "intake", "is_shared", "is_urgent", "max_queues", "refusing"),
+        *("batch", "bindings", "intake", "is_shared", "is_urgent", "max_queues", "on_new"),
+        *("cut", "refusing"),
     )
 
     def __init__(
@@ -97,6 +98,9 @@ class Queueing:
         self.max_queues = max_queues
         self._broker_name = broker_name
         self.is_shared = False  # other brokers use the same queues: their numbers are the store's
+        self.on_new: Callable[[Queue], None] | None = None  # told of each queue that comes
+        # what was bound and is not restored: queue, filter, and the circle that it would close
+        self.cut: list[tuple[str, str, Sequence[str]]] = []
         self.refusing: set[str] = set()  # queues where a new message needs a closer look
         self.intake = Intake(clock, journal, self, traffic)
         self.is_urgent = False  # the next batch shall not wait for anything else
@@ -121,13 +125,22 @@ class Queueing:
             queue.pool.is_paused = mode == "paused"
             queue.counted(messages, size, 0)
             self.note_refusal(queue)
-            for each in queue.bindings:
-                self.bindings.bind(name, each)
+        for queue in self._queues.values():
+            self._restore_bindings(queue)
         if self._queues:  # what the last broker's consumers had
             for kind in OUR_CONSUMERS:
                 self._gather("queue_admin", (0, "disown", "", (self.consumer_name(kind, ""),)))
         self._reap_at = self._clock.now + REAP_PAUSE
         self._deadlines.arm(self)
+
+    def _restore_bindings(self, queue: Queue) -> None:
+        """What closes a circle with the rules of today is bound no more."""
+        for each in list(queue.bindings):
+            if circle := self.bindings.circle(queue.name, each):
+                self.cut.append((queue.name, each, circle))
+                self.unbind(queue, each)
+            else:
+                self.bindings.bind(queue.name, each)
 
     # -- which queues there are -------------------------------------------------------------------
 
@@ -154,9 +167,19 @@ class Queueing:
             if each not in queue.bindings:
                 queue.bindings[each] = None
                 self.bindings.bind(name, each)
+        self._write_definition(queue)
+        return queue
+
+    def unbind(self, queue: Queue, topic_filter: str) -> None:
+        """It takes the messages of a filter that it is bound to no more."""
+        del queue.bindings[topic_filter]
+        self.bindings.unbind(queue.name, topic_filter)
+        self._write_definition(queue)
+
+    def _write_definition(self, queue: Queue) -> None:
+        name = queue.name
         row = (name, queue.policy.to_json(), queue.origin, json.dumps(list(queue.bindings)))
         self._gather("queue_define", row)
-        return queue
 
     def _add(self, name: str, policy: QueuePolicy, origin: str, bindings: Any) -> Queue:
         pool = Pool(self.consumer_name(MQTT, name), policy, self._clock, self.wall)
@@ -166,6 +189,8 @@ class Queueing:
         pool.on_expired = partial(self._on_expired, queue)
         pool.on_fault = self._deadlines.on_fault
         pool.on_stale = lambda delivery: self.give_up(queue, [delivery])
+        if self.on_new is not None:
+            self.on_new(queue)
         return queue
 
     def consumer_name(self, kind: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.engine.notices import AccessDenied
+from broker.engine.notices import AccessDenied, BindingRefused
 from broker.engine.ports import Client
 from broker.engine.queue_clients import address, is_queue_topic
 from broker.packets.codes import MQTT_5, ReasonCode
@@ -135,8 +135,10 @@ class Subscribing:
         """A filter that names a queue: its messages are lent, one consumer each."""
         wanted = request.filter
         subscription = Subscription(session, wanted, request.qos, identifiers=identifiers)
-        refusal = self._queue_refusal(wanted) or self._refusal(
-            connection, session, wanted, subscription
+        refusal = (
+            self._queue_refusal(wanted)
+            or self._refusal(connection, session, wanted, subscription)
+            or self._circle_refusal(session, wanted)
         )
         if refusal is not None:
             return _failure(connection, refusal)
@@ -160,6 +162,15 @@ class Subscribing:
         except ProtocolViolation as violation:
             return violation.reason
         return self._queues.refusal(wanted)
+
+    def _circle_refusal(self, session: Session, wanted: str) -> ReasonCode | None:
+        assert self._queues is not None
+        circle = self._queues.circle(wanted)
+        if not circle:
+            return None
+        queue, _, topic_filter = wanted.removeprefix(PREFIX).partition("/")
+        self._observe(BindingRefused(session.client_id, queue, topic_filter, circle))
+        return ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
 
     def _subscription(
         self, session: Session, request: SubscriptionRequest, identifiers: tuple[int, ...]

@@ -354,6 +354,15 @@ async def test_an_unknown_queue_is_named(door: Door) -> None:
         assert refused.value.code == "unknown_queue"
 
 
+async def test_what_no_client_has_bound_cannot_be_unbound(door: Door) -> None:
+    async with open_queue(door) as queue:
+        assert list((await queue.stats()).bindings) == []
+        with pytest.raises(QueueError, match="bound") as refused:
+            await queue.unbind("a/#")
+        only_here = "not_allowed" if isinstance(door, PostgreSQLDoor) else "not_bound"
+        assert refused.value.code == only_here
+
+
 @pytest.mark.parametrize("options", [{"priority": 10}, {"delay": -1}, {"topic": "a/#"}])
 async def test_what_no_queue_takes_is_refused(door: Door, options: dict[str, Any]) -> None:
     async with open_queue(door) as queue:

@@ -11,8 +11,10 @@ import pytest
 
 from bridges.queues import LeaseLost, Queue, QueueError, SyncQueue, postgresql_client
 from bridges.queues.sqlite_client import STORE_FILE, SQLiteBackend
+from broker.queues.policy import QueuePolicy
 from broker.storage.sqlite import SQLiteDatabase
 from tests.integration.python_doors import PostgreSQLDoor, SQLiteDoor, open_queue
+from tests.support.queues import QueueStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -208,6 +210,20 @@ async def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
             numbers.append(await queue.publish("x"))
             await queue.purge()
     assert numbers == sorted(set(numbers))
+
+
+async def test_what_clients_have_bound_is_unbound_for_the_broker_to_come(tmp_path: Path) -> None:
+    place = {"url": "", "path": str(tmp_path / STORE_FILE)}
+    store = QueueStore(place)
+    store.do(("queue_define", [("mine", QueuePolicy().to_json(), "client", '["a/#", "b/+"]')]))
+    store.close()
+    async with Queue("mine", f"sqlite:///{tmp_path}") as queue:
+        assert list((await queue.stats()).bindings) == ["a/#", "b/+"]
+        await queue.unbind("a/#")
+    store = QueueStore(place)
+    (row,) = store.sql("SELECT bindings FROM queue WHERE name = 'mine'")
+    store.close()
+    assert row == ('["b/+"]',)
 
 
 async def test_a_folder_whose_broker_runs_is_left_alone(

@@ -7,6 +7,7 @@ but `max_messages`. Time stands still until `advance` moves it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class FakeQueues:
         self.calls: list[tuple[Any, ...]] = []  # leases asked for, consumers that left
         self.watchers: list[tuple[str, Callable[[], None]]] = []
         self.held: list[Callable[[], None]] | None = None
+        self.bindings: dict[str, list[str]] = {}
         self.full_store = False
         self.slice = 100  # messages that a purge or redrive does at once
         self._next = 1
@@ -90,6 +92,7 @@ class FakeQueues:
     def define(self, name: str, policy: QueuePolicy, bindings: list[str]) -> None:
         self.policies[name] = policy
         self.modes.setdefault(name, "running")
+        self.bindings[name] = list(bindings)
 
     def watch(self, queue: str, wake: Callable[[], None]) -> Callable[[], None]:
         entry = (queue, wake)
@@ -267,9 +270,15 @@ class FakeQueues:
             self.modes[queue] = MODES[verb]
             self._wake(queue)
             return MODES[verb]
-        return {"purge": self._purge, "delete": self._delete, "redrive": self._redrive}[verb](
-            queue, *arguments
-        )
+        return {"purge": self._purge, "delete": self._delete, "redrive": self._redrive,
+                "unbind": self._unbind}[verb](queue, *arguments)  # fmt: skip
+
+    def _unbind(self, queue: str, topic_filter: str) -> str:
+        bound = self.bindings.get(queue, [])
+        if topic_filter not in bound:
+            return "not bound"
+        bound.remove(topic_filter)
+        return "ok"
 
     def _delete(self, queue: str, number: int) -> int:
         gone = [each for each in self._loose(queue) if each.number == number]
@@ -324,4 +333,5 @@ class FakeQueues:
             "oldest_age": self.now - min(each.enqueued_at for each in loose) if loose else None,
             "dead": len(self.of(dead_letter_queue(name))),
             "active": None,
+            "bindings": json.dumps(self.bindings.get(name, [])),
         }

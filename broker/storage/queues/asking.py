@@ -79,6 +79,7 @@ def _stats(work: Work, state: QueueState, now: float) -> dict[str, Any]:
         "oldest_age": max(0.0, now - since[0][0]) if since else None,
         "dead": dead.messages if dead is not None else 0,
         "active": state.active,
+        "bindings": state.bindings,
     }
 
 

@@ -221,7 +221,8 @@ END $$;
 CREATE OR REPLACE VIEW heliograph.queues AS
 SELECT s.name, s.mode, s.messages, s.bytes, s.ready, s.leased, s.waiting, s.delayed,
     make_interval(secs => s.oldest_age) AS oldest_age, s.dead, s.active, s.origin,
-    s.policy::jsonb AS policy
+    s.policy::jsonb AS policy,
+    (SELECT q.bindings::jsonb FROM heliograph.queue q WHERE q.name = s.name) AS bindings
 FROM heliograph._stats(NULL) AS s;
 
 CREATE OR REPLACE VIEW heliograph.messages AS

@@ -111,7 +111,10 @@ SLICE = 200  # messages; putting keys in order costs more here
 PURGE = f"SELECT * FROM {SCHEMA}._purge(%s, {SLICE}, %s, %s)"  # noqa: S608 - our own names
 REDRIVE = f"SELECT * FROM {SCHEMA}._redrive(%s, %s::bigint[], %s, %s, {SLICE}, %s, %s, %s)"  # noqa: S608
 FIRST_PURGE, FIRST_REDRIVE = (None, None), (None, None, None)
-STATS = f"SELECT * FROM {SCHEMA}._stats(%s)"  # noqa: S608 - our own names
+STATS = f"""
+    SELECT s.*, q.bindings FROM {SCHEMA}._stats(%s) s JOIN {SCHEMA}.queue q USING (name)
+    ORDER BY s.name
+"""  # noqa: S608 - our own names
 PEEK = f"SELECT * FROM {SCHEMA}._peek(%s, %s, %s, %s)"  # noqa: S608 - as above
 FINISH = f"""
     SELECT queue, messages, bytes, current_setting('heliograph.events', true)

@@ -243,6 +243,18 @@ async def test_purge_delete_redrive_and_modes(door: Door, queues: FakeQueues) ->
         assert queues.modes["work"] == mode
 
 
+async def test_bindings_are_told_and_ended(door: Door, queues: FakeQueues) -> None:
+    queues.bindings["work"] = ["site/+/x y", "a/#"]
+    _, stats = await door.ask("GET", "/queues/work", "looker")
+    assert stats["bindings"] == ["site/+/x y", "a/#"]
+    path = "/queues/work/bindings?filter=site%2F%2B%2Fx%20y"
+    assert (await door.ask("DELETE", path, "looker"))[0] == 403
+    assert await door.ask("DELETE", path) == (200, {"bindings": ["a/#"]})
+    status, told = await door.ask("DELETE", path)
+    assert (status, told["error"]) == (404, "not_bound")
+    assert "[[route]]" in told["message"]
+
+
 # ---- who may ----
 
 
@@ -370,6 +382,9 @@ async def test_a_token_that_others_can_read_is_told(
         ("DELETE", f"{PUBLISH}/one", b"", 400, "bad_request"),
         ("DELETE", f"{PUBLISH}/{2**63}", b"", 400, "bad_request"),
         ("POST", "/queues/work/redrive", b'{"to": "a b"}', 400, "bad_request"),
+        ("DELETE", "/queues/work/bindings", b"", 400, "bad_request"),
+        ("DELETE", "/queues/work/bindings?filter=a&filter=b", b"", 400, "bad_request"),
+        ("DELETE", "/queues/none/bindings?filter=a", b"", 404, "unknown_queue"),
         ("POST", "/queues/work/redrive", b'{"payload": "x"}', 400, "bad_request"),
         ("GET", "/nothing", b"", 404, "not_found"),
         ("PUT", "/queues", b"", 405, "method_not_allowed"),

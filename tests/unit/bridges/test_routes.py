@@ -452,6 +452,38 @@ def test_no_dead_letters_no_circle() -> None:
     Rules.compile([RouteSettings(from_queue="work.dlq", queue=("work",))], queues)
 
 
+@pytest.mark.parametrize(
+    ("queues", "topic_filter", "circle"),
+    [
+        ([], "hot/+", "work -> work.dlq -> topic hot/{4} -> work"),
+        ([QueueSettings("work")], "hot/#", "work -> work.dlq -> topic hot/{4} -> work"),
+        ([QueueSettings("work", dead_letters=False)], "hot/#", ""),
+        ([QueueSettings("work", dead_letter_queue="graves")], "hot/#", ""),
+        ([], "hot", ""),
+        ([], "$SYS/#", ""),
+    ],
+)
+def test_a_binding_closes_a_circle_or_not(
+    queues: list[QueueSettings], topic_filter: str, circle: str
+) -> None:
+    rules = Rules.compile([RouteSettings(from_queue="work.dlq", publish_to=("hot/{4}",))], queues)
+    assert " -> ".join(rules.circle("work", topic_filter, [])) == circle
+
+
+def test_a_binding_may_close_a_circle_by_way_of_rules_and_of_what_else_is_bound() -> None:
+    routes = [moved(publish_to=("hot",)), RouteSettings(topic=("cold",), queue=("work",))]
+    routes.append(RouteSettings(from_queue="b", publish_to=("cold",)))
+    rules = Rules.compile(routes)
+    assert rules.circle("b", "warm", [("c", "hot")]) == []
+    assert " -> ".join(rules.circle("b", "hot", [("c", "hot")])) == (
+        "b -> topic cold -> work -> topic hot -> b"
+    )
+    assert rules.circle("d", "hot", [("b", "hot")]) == []
+    routes = [moved(publish_to=("hot",)), RouteSettings(from_queue="b", publish_to=("cold",))]
+    found = Rules.compile(routes).circle("work", "cold", [("b", "hot"), ("c", "hot")])
+    assert " -> ".join(found) == "work -> topic hot -> b -> topic cold -> work"
+
+
 def test_a_chain_of_a_thousand_queues_is_no_circle() -> None:
     chain = [RouteSettings(from_queue=f"q{n}", queue=(f"q{n + 1}",)) for n in range(1000)]
     assert len(Rules.compile(chain).forwards) == 1000

@@ -157,6 +157,19 @@ async def test_dead_letters_are_sent_back(
     assert (queues.of("work")[0].payload, said(capsys)[0]) == (b"better", "1 messages moved.\n")
 
 
+async def test_what_a_client_has_bound_is_shown_and_unbound(
+    queues: FakeQueues, settings_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queues.bindings["work"] = ["site/+/a b", "x/\x9bc"]
+    assert await run("stats", "work", "-c", settings_file) == 0
+    assert "site/+/a b, x/\\x9bc" in said(capsys)[0]
+    assert await run("unbind", "work", "x/\x9bc", "-c", settings_file) == 0
+    assert said(capsys)[0] == "work is no longer bound to x/\\x9bc, but to site/+/a b.\n"
+    assert queues.bindings["work"] == ["site/+/a b"]
+    assert await run("unbind", "work", "nothing/#", "-c", settings_file) == 1
+    assert "no client has bound" in said(capsys)[1]
+
+
 async def test_pause_drain_and_resume(queues: FakeQueues, settings_file: Path) -> None:
     for verb, mode in (("pause", "paused"), ("drain", "draining"), ("resume", "running")):
         assert await run(verb, "work", "-c", settings_file) == 0

@@ -53,6 +53,9 @@ class Feed:
         _, queues, *key = publication.topic.split("/")
         return [Entry(each, key[0] if key else None) for each in queues.split(",")]
 
+    def circle(self, queue: str, topic_filter: str, bound: Any) -> list[str]:
+        return []
+
     def for_queue(self, queue: str) -> Any:
         forward = self._forwards.get(queue)
         return None if forward is None else Fixed(forward)

@@ -1,5 +1,7 @@
 """What queues do, on both databases: every rule of theirs is a test here."""
 
+import json
+
 import pytest
 
 from broker.queues.policy import QueuePolicy
@@ -1112,6 +1114,17 @@ def test_a_look_finds_the_same_wherever_other_queues_lie(queues):
     for place, each in enumerate(seen, 1):
         behind = [one.payload for one in queues.peek("q", each.number, 2)]
         assert behind == payloads[place:][:2]
+
+
+def test_statistics_tell_what_a_queue_is_bound_to(queues):
+    policy = QueuePolicy().to_json()
+    queues.do(("queue_define", [("q", policy, "client", '["a/#", "b"]')]))
+    assert json.loads(queues.stats("q")["bindings"]) == ["a/#", "b"]
+    queues.do(("queue_define", [("q", policy, "client", '["b"]')]))
+    queues.close()
+    (row,) = queues.start()["queues"]
+    assert json.loads(row[3]) == ["b"]
+    assert json.loads(queues.stats("q")["bindings"]) == ["b"]
 
 
 def test_statistics_of_all_queues_come_by_name(queues):
