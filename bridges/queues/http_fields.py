@@ -75,7 +75,7 @@ class Seconds:
         is_flag = isinstance(value, bool)
         if isinstance(value, int | float) and not is_flag and self.low <= value <= self.high:
             return float(value)
-        raise ValueError(f"write seconds from {self.low:g} to {self.high:g}")
+        raise ValueError(f"write seconds from {self.low:g} to {self.high:.10g}")
 
     def read_text(self, text: str) -> float:
         try:

@@ -116,12 +116,12 @@ async def receive(call: Call) -> Answer:
 
 
 async def ack(call: Call) -> Answer:
-    receipts = call.body["receipts"]
+    receipts = receipts_of(call)
     return results(receipts, await call.backend.ack(receipts))
 
 
 async def nack(call: Call) -> Answer:
-    receipts, body = call.body["receipts"], call.body
+    receipts, body = receipts_of(call), call.body
     found = await call.backend.nack(
         receipts,
         delay=body.get("delay"),
@@ -132,12 +132,12 @@ async def nack(call: Call) -> Answer:
 
 
 async def renew(call: Call) -> Answer:
-    receipts = call.body["receipts"]
+    receipts = receipts_of(call)
     return results(receipts, await call.backend.renew(receipts, call.body["lease"]))
 
 
 async def release(call: Call) -> Answer:
-    receipts = call.body["receipts"]
+    receipts = receipts_of(call)
     return results(receipts, await call.backend.release(receipts))
 
 
@@ -509,6 +509,13 @@ def json_bytes(value: object) -> bytes:
         )
     except (ValueError, RecursionError) as error:
         raise bad_request(f"json cannot be a payload: {error}") from None
+
+
+def receipts_of(call: Call) -> list[str]:
+    """What is to be settled; raises QueueError where the path names no queue there is."""
+    call.backend.check_known(call.queue)
+    receipts: list[str] = call.body["receipts"]
+    return receipts
 
 
 def consumer_of(call: Call) -> str:

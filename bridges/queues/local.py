@@ -180,7 +180,7 @@ class LocalBackend:
     async def peek(self, queue: str, *, after: int = 0, most: int = 10) -> list[Message]:
         check_range("after", after, 0, 2**63 - 1)
         check_range("most", most, 1, MOST_AT_ONCE)
-        self._check_known(queue)
+        self.check_known(queue)
         (found,) = await self._ask(lambda answer: self._queues.peek(queue, after, most, answer))
         return [message_of(each, with_receipt=False) for each in found]
 
@@ -211,7 +211,7 @@ class LocalBackend:
         if payload is not None and (numbers is None or len(numbers) != 1):
             raise bad_request("a changed payload is for one message: give exactly one id")
         if to is not None:
-            self._check_known(to)
+            self.check_known(to)
         return await all_slices(
             lambda place: self._admin("redrive", queue, (numbers, to, payload, place))
         )
@@ -363,7 +363,8 @@ class LocalBackend:
         if self._is_closed:
             raise QueueError("unavailable", "the broker is stopping: try again when it is back")
 
-    def _check_known(self, queue: str) -> None:
+    def check_known(self, queue: str) -> None:
+        """Raise QueueError unless there is such a queue."""
         if queue not in self._queues.names:
             raise self._unknown(queue)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from broker.session.subscription import Subscription
 
 LONGEST_TEXT = 65_535  # bytes
+NEVER_BOUND = (PREFIX, "$share/")  # no message of a queue has such a topic
 
 
 class Address(NamedTuple):
@@ -86,7 +87,7 @@ class QueueClients:
     def refusal(self, wanted: str) -> ReasonCode | None:
         """Why a client cannot consume this, whoever it is; the filter itself has been checked."""
         found = address(wanted)
-        if found is None:
+        if found is None or found.rest.startswith(NEVER_BOUND):
             return ReasonCode.TOPIC_FILTER_INVALID
         queue = self.queueing.get(found.queue)
         if found.rest and (queue is None or found.rest not in queue.bindings):

@@ -8,6 +8,7 @@ from broker.settings.tables import Settings
 from broker.settings.words import did_you_mean
 
 DEAD_LETTERS = ".dlq"
+QUEUES = "$queue/"  # what is published there goes past all rules
 
 
 def queue_problems(settings: Settings) -> Iterator[Problem]:
@@ -107,6 +108,10 @@ def _route_problems(route: RouteSettings, known: set[str]) -> Iterator[Problem]:
 def _shape_problems(route: RouteSettings) -> Iterator[tuple[str, str]]:
     if not route.topic and not route.from_queue:
         yield "", 'takes no messages: add topic = "sensors/#", or from_queue = "work"'
+    for each in route.topic:
+        if each.startswith(QUEUES):
+            wrong = f'"{each}" is never matched: no message that rules see has such a topic'
+            yield "topic", f'{wrong}; write "a/+", or from_queue for what is in a queue'
     if route.topic and route.from_queue:
         yield "from_queue", "and topic exclude each other: make two routes of it"
     if not route.targets and not route.publish_to:

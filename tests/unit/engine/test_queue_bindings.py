@@ -105,6 +105,12 @@ def test_what_is_no_circle_may_be_bound():
     assert refused(broker) == []
 
 
+def test_a_filter_that_no_message_can_match_is_refused():
+    wanted = ("mine/$queue/work", "mine/$share/g/a", "mine/a/#/b", "mine/#")
+    invalid = ReasonCode.TOPIC_FILTER_INVALID
+    assert bind(made(), *wanted) == [invalid, invalid, invalid, 0]
+
+
 def test_who_may_not_subscribe_is_told_that_and_nothing_of_circles():
     class Nobody:
         def may_publish(self, _client: Any, _topic: str) -> bool:

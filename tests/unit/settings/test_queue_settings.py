@@ -117,6 +117,10 @@ BAD = [
     ("queue = 3", ["[[queue]]"]),
     ('[[route]]\nqueue = "x.dlq"', ["f.toml:1: route[1]: takes no messages", "topic ="]),
     (QUEUE + '[[route]]\ntopic = "a"', ["f.toml:3: route[1]: leads nowhere", 'queue = "work"']),
+    (
+        QUEUE + '[[route]]\ntopic = "$queue/work"\nqueue = "work"',
+        ["f.toml:4: route[1].topic:", '"$queue/work" is never matched', "from_queue"],
+    ),
     ('[[route]]\ntopic = "a"\nqueue = "work"', ["f.toml:3: route[1].queue", "add a [[queue]]"]),
     (QUEUE + ROUTE.replace("work", "wrk"), ["f.toml:5: route[1].queue", "did you mean work?"]),
     (QUEUE + '[[route]]\nfrom_queue = "wrk"\nqueue = "work"', ["f.toml:4", "did you mean work?"]),
