@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,9 +17,11 @@ from hypothesis.stateful import (
     rule,
 )
 
+from broker.storage.queues import administration
 from tests.support.queues import Got, QueueStore
 
 LEASE, RETRY = 10.0, 5.0
+SLICE = 2  # messages
 CONSUMERS = st.sampled_from(["ann", "bob"])
 Message = dict[str, Any]
 
@@ -37,6 +40,7 @@ class Model:
         ends = None if ttl is None else self.now + ttl
         ready_at = self.now + delay
         made = {"number": number, "key": key, "rank": rank, "ready_at": ready_at, "ends": ends}
+        made["came"] = self.now
         self.messages.append(made | {"holder": None, "until": 0.0, "failures": 0, "dead": False})
 
     def lease(self, consumer: str, most: int) -> list[int]:
@@ -123,9 +127,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = Model(order, max_failures, on_expiry)
         self.model.now = self.queues.now
         self.leases: list[Got] = []  # whatever has become of them
+        self.place: Any = None  # where the next slice of a purge begins
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(administration, "SLICE", SLICE)
 
     def teardown(self) -> None:
         if hasattr(self, "queues"):
+            self.patch.undo()
             self.queues.check()
             self.queues.close()
             self.folder.cleanup()
@@ -205,6 +213,28 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queues.redrive("q.dlq") == len(dead)
         for each in dead:
             each |= {"dead": False, "failures": 0, "ready_at": self.model.now}
+            each["came"] = self.model.now
+
+    @rule()
+    def purge(self) -> None:
+        """A slice, the first or the next one: whatever else happens between two of them."""
+        if self.place is None:
+            numbers = [each["number"] for each in self.model.messages]
+            self.bounds = (max(numbers, default=0), self.model.now)
+        count, self.place = self.queues.admin("purge", "q", self.place)
+        left = {each.number for each in self.queues.peek("q")}
+        gone = [each for each in self.model.alive() if each["number"] not in left]
+        meant = [each for each in self.model.alive() if self._is_meant(each)]
+        assert all(each in meant for each in gone)
+        assert count == len(gone) == min(SLICE, len(meant))
+        assert (self.place is None) == (count < SLICE)
+        for each in gone:
+            self.model.messages.remove(each)
+
+    def _is_meant(self, message: Message) -> bool:
+        newest, since = self.bounds
+        is_old = message["number"] <= newest and message["came"] <= since
+        return is_old and not message["holder"]
 
     @precondition(lambda self: self.queues.position % 5 == 0)
     @rule()
