@@ -293,6 +293,7 @@ def policy_of(settings: Settings) -> Policy:
         retain_available=broker.retain_available,
         shared_strategy=broker.shared_strategy,
         max_queues=settings.queues.max_queues,
+        configured_queues=frozenset(each.name for each in settings.defined_queues),
         broker_name=settings.store.schema,
         create_queues=settings.queues.create == "yes",
         response_information=broker.response_information,

@@ -186,6 +186,12 @@ class Backend(Protocol):
         """
         ...
 
+    async def drop(self, queue: str) -> int:
+        """Delete a queue with all that is in it: one that clients have made or that is no more in
+        the settings; how many messages. "in_use" while somebody consumes it.
+        """
+        ...
+
     async def unbind(self, queue: str, topic_filter: str) -> None:
         """The queue takes the messages of a filter no more that a client has bound it to (SUBSCRIBE
         `$queue/<queue>/<filter>`); what is in it stays.

@@ -220,6 +220,10 @@ class Queue:
         """
         return await self.backend.redrive(self.name, ids=ids, to=to, payload=payload)
 
+    async def drop(self) -> int:
+        """Delete the queue with all that is in it; how many messages."""
+        return await self.backend.drop(self.name)
+
     async def unbind(self, topic_filter: str) -> None:
         """The queue takes the messages of a filter no more that a client has bound it to."""
         await self.backend.unbind(self.name, topic_filter)

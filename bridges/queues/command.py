@@ -116,6 +116,14 @@ def redrive(api: Api, options: argparse.Namespace) -> None:
     _print(options, found, lines)
 
 
+def drop(api: Api, options: argparse.Namespace) -> None:
+    """Delete a queue and all that is in it, if the person means it."""
+    if not options.yes:
+        _confirm(api, options.queue)
+    found = api.at_work().ask("DELETE", queue_path(options.queue))
+    _print(options, found, [f"{options.queue} is deleted, with {found['deleted']:,} messages."])
+
+
 def unbind(api: Api, options: argparse.Namespace) -> None:
     """Take a filter away that a client has bound."""
     path = queue_path(options.queue, "bindings")
@@ -162,6 +170,7 @@ ACTIONS: Mapping[str, tuple[Callable[[Api, argparse.Namespace], None], str]] = {
     "top": (top, "watch queues fill and drain"),
     "purge": (purge, "delete all messages that no consumer holds"),
     "redrive": (redrive, "send dead letters back to where they came from"),
+    "drop": (drop, "delete a queue that clients have made, or that the settings no longer have"),
     "unbind": (unbind, "end a binding that a client has made"),
     "pause": (set_mode, "hand nothing out until it is resumed"),
     "drain": (set_mode, "take nothing in until it is resumed"),
@@ -307,6 +316,7 @@ OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "peek": _for_peek,
     "top": _for_top,
     "purge": _for_purge,
+    "drop": _for_purge,
     "redrive": _for_redrive,
     "unbind": _for_unbind,
     "publish": _for_publish,

@@ -92,9 +92,9 @@ class EngineQueues(Protocol):
     def admin(
         self, verb: str, queue: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]
     ) -> None:
-        """pause, resume, drain, delete(number), unbind(filter); and a slice at a time purge(place)
-        and redrive(numbers, to, payload, place), see slices.py. Answers None when nobody knows
-        what came of it.
+        """pause, resume, drain, delete(number), unbind(filter); and a slice at a time purge(place),
+        drop(place) and redrive(numbers, to, payload, place), see slices.py. Answers None when
+        nobody knows what came of it.
         """
         ...
 

@@ -151,6 +151,9 @@ class HTTPBackend:
             body["to"] = to
         return await self._count("POST", f"/queues/{queue}/redrive", "moved", body)
 
+    async def drop(self, queue: str) -> int:
+        return await self._count("DELETE", f"/queues/{queue}", "deleted")
+
     async def unbind(self, queue: str, topic_filter: str) -> None:
         await self._call("DELETE", f"/queues/{queue}/bindings", {"filter": topic_filter})
 

@@ -200,6 +200,10 @@ async def redrive(call: Call) -> Answer:
     )
 
 
+async def drop(call: Call) -> Answer:
+    return answer({"deleted": await call.backend.drop(call.queue)})
+
+
 async def unbind(call: Call) -> Answer:
     await call.backend.unbind(call.queue, call.query["filter"])
     (found,) = await call.backend.stats(call.queue)
@@ -427,6 +431,16 @@ ROUTES = (
                 for each in PAYLOADS
             ),
         ),
+    ),
+    Route(
+        "DELETE",
+        _QUEUE,
+        "drop",
+        "manage",
+        "Delete the queue with all that is in it: one that clients have made, or that the settings "
+        "no longer have. Not while somebody consumes it.",
+        drop,
+        _DELETED,
     ),
     Route(
         "DELETE",

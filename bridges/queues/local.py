@@ -216,6 +216,9 @@ class LocalBackend:
             lambda place: self._admin("redrive", queue, (numbers, to, payload, place))
         )
 
+    async def drop(self, queue: str) -> int:
+        return await all_slices(lambda place: self._admin("drop", queue, (place,)))
+
     async def unbind(self, queue: str, topic_filter: str) -> None:
         if await self._admin("unbind", queue, (topic_filter,)) == "not bound":
             raise not_bound(queue, topic_filter)
@@ -355,6 +358,8 @@ class LocalBackend:
             raise silence()
         if value == "unknown":
             raise self._unknown(queue)
+        if value == "in use":
+            raise in_use(queue)
         return value
 
     # -- refusing ----------------------------------------------------------------------------
@@ -520,6 +525,16 @@ def refusal(status: str, queue: str) -> QueueError:
     """Why a message was not taken."""
     text = REFUSALS.get(status, REFUSALS["unavailable"]).format(queue)
     return QueueError(status if status in REFUSALS else "unavailable", text)
+
+
+def in_use(queue: str) -> QueueError:
+    """It cannot be dropped."""
+    return QueueError(
+        "in_use",
+        f"the queue {queue!r} is in use: a [[queue]] of the settings is taken out there, with a "
+        "restart; else somebody consumes it, holds a message of it, or has just put one in: let "
+        "that end first (`heliograph queue drain` keeps new ones out)",
+    )
 
 
 def not_bound(queue: str, topic_filter: str) -> QueueError:

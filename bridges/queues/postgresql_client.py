@@ -201,12 +201,11 @@ class PostgreSQLBackend:
             lambda place: self._slice(to or queue, REDRIVE, *given, *(place or FIRST_REDRIVE))
         )
 
-    async def unbind(self, queue: str, topic_filter: str) -> None:
-        text = (
-            f"{queue!r} is bound to {topic_filter[:200]!r} in the brokers that run on this "
-            "database, which would not hear of it: use `heliograph queue unbind`, or go by http://"
-        )
-        raise QueueError("not_allowed", text)
+    async def drop(self, queue: str) -> int:
+        raise unheard("drop", queue)
+
+    async def unbind(self, queue: str, topic_filter: str) -> None:  # noqa: ARG002 - see Backend
+        raise unheard("unbind", queue)
 
     async def set_mode(self, queue: str, mode: str) -> None:
         if mode not in MODES:
@@ -296,6 +295,14 @@ def message_of(queue: str, row: Row) -> Message:
     receipt = f"{row['id']}-{token:x}" if token else ""
     row["payload"] = bytes(row["payload"])
     return Message(queue=queue, receipt=receipt, **row)
+
+
+def unheard(verb: str, queue: str) -> QueueError:
+    """This is for a broker to do."""
+    text = f"brokers that run on this database would not hear of it: use `heliograph queue {verb}`"
+    return QueueError(
+        "not_allowed", f"{queue[:200]!r} is bound and known there: {text}, or http://"
+    )
 
 
 def unknown(queue: str) -> QueueError:

@@ -127,6 +127,9 @@ class SQLiteBackend:
     ) -> int:
         return await (await self._open()).redrive(queue, ids=ids, to=to, payload=payload)
 
+    async def drop(self, queue: str) -> int:
+        return await (await self._open()).drop(queue)
+
     async def unbind(self, queue: str, topic_filter: str) -> None:
         await (await self._open()).unbind(queue, topic_filter)
 

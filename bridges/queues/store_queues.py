@@ -187,9 +187,15 @@ class StoreQueues:
             self._unbind(found, arguments[0], answer)
             return
 
+        if verb == "drop" and (found.origin == "config" or found.watchers):
+            answer("in use")
+            return
+
         def done(value: Any) -> None:
             if verb in MODES_BY_VERB:
                 found.mode = MODES_BY_VERB[verb]
+            elif verb == "drop" and value != "in use" and value[1] is None:
+                self._queues.pop(queue, None)
             answer(value)
 
         self._call("queue_admin", done, verb, queue, arguments)

@@ -326,6 +326,10 @@ class SyncQueue:
         """See Queue.redrive."""
         return self._loop.run(self._queue.redrive(ids, to=to, payload=payload))
 
+    def drop(self) -> int:
+        """See Queue.drop."""
+        return self._loop.run(self._queue.drop())
+
     def unbind(self, topic_filter: str) -> None:
         """See Queue.unbind."""
         self._loop.run(self._queue.unbind(topic_filter))

@@ -165,7 +165,8 @@ class Engine:
         if self.queueing is None or self.journal is None:
             return None
         level = max(Level.COMMIT, self.journal.highest)
-        return QueueDoors(self.queueing, self.journal, level, self.traffic)
+        configured = self.policy.configured_queues
+        return QueueDoors(self.queueing, self.journal, level, self.traffic, configured)
 
     # -- for the shells ---------------------------------------------------------------------------
 

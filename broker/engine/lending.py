@@ -109,6 +109,8 @@ class Lending:
         """The client is there: it takes messages."""
         self._note_version()
         for member in self.members.values():
+            name = member.queue.name  # it may have been dropped meanwhile
+            member.queue = self._queueing.get(name) or self._queueing.define(name, QueuePolicy())
             self._queueing.join(member.queue, member)
 
     def restore(self, packet_id: int, first: int, row: Row) -> Outgoing:

@@ -47,6 +47,7 @@ class Policy:
     retain_available: bool = True
     shared_strategy: str = "round_robin"
     max_queues: int = 1000
+    configured_queues: frozenset[str] = frozenset()  # by the settings of today
     broker_name: str = ""  # among those that share their queues
     create_queues: bool = False  # by clients, with `$queue/<name>/<filter>`
     response_information: str = ""  # "{client_id}" is filled in; "" = none

@@ -33,16 +33,28 @@ Outcomes: TypeAlias = "Callable[[list[str]], None]"
 
 REMOVING = ("purge", "delete", "drop")
 NOT_BOUND = "not bound"
-IN_SLICES = ("purge", "redrive")  # answered with how many, and what to ask for the next slice with
+IN_SLICES = (
+    "purge",
+    "redrive",
+    "drop",
+)  # answered with how many, and what to ask for the next slice with
 
 
 class QueueDoors:
     """The verbs of all doors but MQTT's."""
 
-    __slots__ = ("_journal", "_level", "_queueing", "_traffic")
+    __slots__ = ("_configured", "_journal", "_level", "_queueing", "_traffic")
 
-    def __init__(self, queueing: Queueing, journal: Journal, level: int, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        queueing: Queueing,
+        journal: Journal,
+        level: int,
+        traffic: Traffic,
+        configured: Collection[str] = (),
+    ) -> None:
         self._queueing = queueing
+        self._configured = configured  # queues that are in the settings
         self._journal = journal
         self._level = level  # what an answer promises
         self._traffic = traffic
@@ -174,7 +186,7 @@ class QueueDoors:
         if queue is None:
             answer(UNKNOWN)
             return
-        if verb == "drop" and (queue.consumers or queue.origin == "config"):
+        if verb == "drop" and not self._begin_drop(queue):
             answer(IN_USE)
             return
 
@@ -199,13 +211,24 @@ class QueueDoors:
         self._queueing.unbind(queue, topic_filter)
         self._journal.await_commit(lambda: answer("ok"), self._level)
 
+    def _begin_drop(self, queue: Queue) -> bool:
+        """Nothing is to come in by what clients have bound; False: it must stay."""
+        # another broker's settings may have it
+        is_elsewhere = self._queueing.is_shared and queue.origin == "config"
+        if queue.name in self._configured or is_elsewhere or self.consumers(queue.name):
+            return False
+        for each in list(queue.bindings):
+            self._queueing.unbind(queue, each)
+        return True
+
     def _administrated(self, verb: str, queue: Queue, value: Any) -> None:
         if verb in REMOVING:
             self._traffic.lose(f"queue_{verb}", value[0] if verb in IN_SLICES else value)
         if verb in MODES_BY_VERB:
             self._queueing.set_mode(queue, MODES_BY_VERB[verb])
         elif verb == "drop":
-            self._queueing.forget(queue)
+            if value[1] is None:
+                self._queueing.forget(queue)
         else:  # what was moved may be in any queue now
             self._queueing.wake(list(self.names))
 

@@ -363,6 +363,16 @@ async def test_what_no_client_has_bound_cannot_be_unbound(door: Door) -> None:
         assert refused.value.code == only_here
 
 
+async def test_a_queue_that_is_held_or_in_the_settings_is_not_dropped(door: Door) -> None:
+    async with open_queue(door) as queue:
+        await queue.publish("x")
+        (held,) = await queue.receive()
+        with pytest.raises(QueueError) as refused:
+            await queue.drop()
+        assert refused.value.code in ("in_use", "not_allowed")
+        await held.ack()
+
+
 @pytest.mark.parametrize("options", [{"priority": 10}, {"delay": -1}, {"topic": "a/#"}])
 async def test_what_no_queue_takes_is_refused(door: Door, options: dict[str, Any]) -> None:
     async with open_queue(door) as queue:

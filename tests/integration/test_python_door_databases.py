@@ -220,10 +220,18 @@ async def test_what_clients_have_bound_is_unbound_for_the_broker_to_come(tmp_pat
     async with Queue("mine", f"sqlite:///{tmp_path}") as queue:
         assert list((await queue.stats()).bindings) == ["a/#", "b/+"]
         await queue.unbind("a/#")
+        await queue.publish("x")
     store = QueueStore(place)
     (row,) = store.sql("SELECT bindings FROM queue WHERE name = 'mine'")
     store.close()
     assert row == ('["b/+"]',)
+    async with Queue("mine", f"sqlite:///{tmp_path}") as queue:
+        assert await queue.drop() == 1
+        with pytest.raises(QueueError, match="there is no queue"):
+            await queue.publish("x")
+    store = QueueStore(place)
+    assert store.sql("SELECT name FROM queue") == []
+    store.close()
 
 
 async def test_a_folder_whose_broker_runs_is_left_alone(

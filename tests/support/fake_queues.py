@@ -271,7 +271,15 @@ class FakeQueues:
             self._wake(queue)
             return MODES[verb]
         return {"purge": self._purge, "delete": self._delete, "redrive": self._redrive,
-                "unbind": self._unbind}[verb](queue, *arguments)  # fmt: skip
+                "unbind": self._unbind, "drop": self._drop}[verb](queue, *arguments)  # fmt: skip
+
+    def _drop(self, queue: str, place: Any = None) -> Any:
+        if self.consumers(queue) or any(each.state == LEASED for each in self.of(queue)):
+            return "in use"
+        count, place = self._purge(queue, place)
+        if place is None:
+            del self.policies[queue]
+        return count, place
 
     def _unbind(self, queue: str, topic_filter: str) -> str:
         bound = self.bindings.get(queue, [])

@@ -146,17 +146,19 @@ def delete(work: Work, state: QueueState, number: int) -> int:
     return work.delete([message])
 
 
-def drop(work: Work, state: QueueState) -> int | str:
+def drop(work: Work, state: QueueState, bounds: Bounds | None = None) -> tuple[int, Any] | str:
+    """A slice of what is in it, and with the last one the queue itself."""
     if work.fetch(HELD_NOW, state.name):
         return IN_USE
-    count, bounds = purge(work, state)
-    while bounds is not None:
-        more, bounds = purge(work, state, bounds)
-        count += more
+    count, bounds = purge(work, state, bounds)
+    if bounds is not None:
+        return count, bounds
+    if state.messages:  # they came since
+        return IN_USE
     for table, column in (("queue", "name"), ("queue_counter", "queue"), ("queue_seen", "queue")):
         work.run(f"DELETE FROM {table} WHERE {column} = ?", state.name)  # noqa: S608 - our own names
     del work.queues[state.name]
-    return count
+    return count, None
 
 
 # -- dead letters go back --------------------------------------------------------------------------

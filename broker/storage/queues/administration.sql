@@ -8,6 +8,7 @@ $$;
 -- As version 3 had them.
 DROP FUNCTION IF EXISTS heliograph._purge(text);
 DROP FUNCTION IF EXISTS heliograph._redrive(text, bigint[], text, bytea);
+DROP FUNCTION IF EXISTS heliograph._drop(text);
 
 -- A slice of what was there when the first was asked for, with up_to NULL; what it then says is to
 -- be asked for the next with, until up_to is NULL again. Each slice is a transaction of its own, so
@@ -83,25 +84,33 @@ BEGIN
     RETURN its_mode;
 END $$;
 
--- The queue with all that is in it; how many that were. -1 while something is leased.
-CREATE OR REPLACE FUNCTION heliograph._drop(of_queue text) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    count bigint;
+-- A slice, as of _purge, and with the last one the queue itself. -1: something is leased, or has come
+-- since, or another transaction has its hand on it.
+CREATE OR REPLACE FUNCTION heliograph._drop(
+    of_queue text, most integer, INOUT up_to bigint, INOUT since float8, OUT dropped bigint
+) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM heliograph.queue WHERE name = of_queue FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN NULL;
+        up_to := NULL;
+        RETURN;
     END IF;
+    dropped := -1;
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue AND state = 1) THEN
-        RETURN -1;
+        up_to := NULL;
+        RETURN;
     END IF;
-    count := (heliograph._purge(of_queue, 2147483647, NULL, NULL)).deleted;
+    SELECT p.up_to, p.since, p.deleted INTO up_to, since, dropped
+    FROM heliograph._purge(of_queue, most, up_to, since) AS p;
+    IF up_to IS NOT NULL THEN
+        RETURN;
+    END IF;
     IF EXISTS (SELECT FROM heliograph.queued WHERE queue = of_queue) THEN
-        RETURN -1;  -- another transaction has its hand on them
+        dropped := -1;
+        RETURN;
     END IF;
     DELETE FROM heliograph.queue WHERE name = of_queue;
     DELETE FROM heliograph.queue_seen WHERE queue = of_queue;
-    RETURN count;
 END $$;
 
 -- Dead letters go back to where they came from, or to another queue: a slice, as of _purge, by their

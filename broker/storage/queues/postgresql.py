@@ -100,7 +100,6 @@ VERBS: dict[str, tuple[str, Callable[[str, Row], Row]]] = {
     "resume": ("_set_mode(%s, 'running')", lambda queue, _: (queue,)),
     "drain": ("_set_mode(%s, 'draining')", lambda queue, _: (queue,)),
     "delete": ("_delete_one(%s, %s)", lambda queue, given: (queue, given[0])),
-    "drop": ("_drop(%s)", lambda queue, _: (queue,)),
     "reap": ("_reap(%s)", lambda queue, _: (queue,)),
     "reclaim": ("_reclaim(%s, %s, %s)", lambda queue, given: (queue, *given)),
     "disown": ("_disown(%s)", lambda _, given: (text(given[0]),)),
@@ -109,6 +108,7 @@ NOT_DROPPED = -1
 # These are done in slices: the last column is how many, the first NULL after the last slice.
 SLICE = 200  # messages; putting keys in order costs more here
 PURGE = f"SELECT * FROM {SCHEMA}._purge(%s, {SLICE}, %s, %s)"  # noqa: S608 - our own names
+DROP = f"SELECT * FROM {SCHEMA}._drop(%s, {SLICE}, %s, %s)"  # noqa: S608 - our own names
 REDRIVE = f"SELECT * FROM {SCHEMA}._redrive(%s, %s::bigint[], %s, %s, {SLICE}, %s, %s, %s)"  # noqa: S608
 FIRST_PURGE, FIRST_REDRIVE = (None, None), (None, None, None)
 STATS = f"""
@@ -258,14 +258,17 @@ def administer(connection: Connection, verb: str, queue: str, arguments: Row) ->
         return SLICED[verb](connection, queue, *arguments)
     text, values = VERBS[verb]
     value = fetch(connection, f"SELECT {SCHEMA}.{text}", values(queue, arguments))[0][0]
-    if value is None:
-        return UNKNOWN
-    return IN_USE if value == NOT_DROPPED else value
+    return UNKNOWN if value is None else value
 
 
 def purge(connection: Connection, queue: str, place: Row | None = None) -> Any:
     """A slice: how many, and what to ask for the next with (None: it was the last)."""
     return counted(fetch(connection, PURGE, (queue, *(place or FIRST_PURGE)))[0])
+
+
+def drop(connection: Connection, queue: str, place: Row | None = None) -> Any:
+    """As `purge`."""
+    return counted(fetch(connection, DROP, (queue, *(place or FIRST_PURGE)))[0])
 
 
 def redrive(
@@ -286,10 +289,12 @@ def counted(row: Row) -> Any:
     *place, count = row
     if count is None:
         return UNKNOWN
+    if count == NOT_DROPPED:
+        return IN_USE
     return count, None if place[0] is None else tuple(place)
 
 
-SLICED: dict[str, Callable[..., Any]] = {"purge": purge, "redrive": redrive}
+SLICED: dict[str, Callable[..., Any]] = {"purge": purge, "drop": drop, "redrive": redrive}
 
 
 def stats(connection: Connection, name: str | None) -> list[dict[str, Any]]:

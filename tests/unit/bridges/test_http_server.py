@@ -255,6 +255,18 @@ async def test_bindings_are_told_and_ended(door: Door, queues: FakeQueues) -> No
     assert "[[route]]" in told["message"]
 
 
+async def test_a_queue_is_dropped_unless_it_is_in_use(door: Door, queues: FakeQueues) -> None:
+    queues.add("work")
+    await receipt_of_one(door)
+    status, told = await door.ask("DELETE", "/queues/work")
+    assert (status, told["error"]) == (409, "in_use")
+    assert "settings" in told["message"]
+    queues.add("other")
+    assert (await door.ask("DELETE", "/queues/other", "looker"))[0] == 403
+    assert await door.ask("DELETE", "/queues/other") == (200, {"deleted": 1})
+    assert (await door.ask("GET", "/queues/other"))[0] == 404
+
+
 # ---- who may ----
 
 

@@ -157,6 +157,21 @@ async def test_dead_letters_are_sent_back(
     assert (queues.of("work")[0].payload, said(capsys)[0]) == (b"better", "1 messages moved.\n")
 
 
+async def test_a_queue_is_dropped_if_the_person_means_it(
+    queues: FakeQueues,
+    settings_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queues.add("work")
+    monkeypatch.setattr(sys, "stdin", Terminal("no\n"))
+    assert await run("drop", "work", "-c", settings_file) == 1
+    assert "work" in queues.names
+    assert await run("drop", "work", "--yes", "-c", settings_file) == 0
+    assert "work" not in queues.names
+    assert "work is deleted, with 1 messages." in said(capsys)[0]
+
+
 async def test_what_a_client_has_bound_is_shown_and_unbound(
     queues: FakeQueues, settings_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

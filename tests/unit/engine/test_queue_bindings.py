@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
+from bridges.queues.backend import QueueError
+from bridges.queues.local import LocalBackend
 from bridges.queues.routes import Rules
 from broker.admin.event_log import EventLog
 from broker.engine.notices import BindingRefused
@@ -216,6 +219,74 @@ def test_a_queue_that_the_settings_have_taken_over_is_bound_to_nothing_by_an_old
     store.queues.definitions.append(("mine", QueuePolicy(max_messages=7).to_json(), "[]"))
     found = MemoryBroker(store=store, rules=Rules.compile([]), create_queues=True, now=20.0)
     assert bound(found, "mine") == []
+
+
+# -- an end to a queue -----------------------------------------------------------------------------
+
+
+async def drop(broker: MemoryBroker, name: str) -> int:
+    queues = broker.engine.queues
+    assert queues is not None
+    dropping = asyncio.ensure_future(LocalBackend(queues, asyncio.get_running_loop()).drop(name))
+    while not dropping.done():
+        await asyncio.sleep(0)
+        broker.commit()
+    return await dropping
+
+
+async def test_a_queue_that_a_client_has_made_can_be_dropped_with_what_is_in_it():
+    broker = made()
+    bind(broker, "mine/a/#")
+    broker.connect("binder").disconnect()
+    publish(broker, "a/1")
+    publish(broker, "$queue/work")
+    assert await drop(broker, "mine") == 1
+    assert publish(broker, "a/1") == ReasonCode.NO_MATCHING_SUBSCRIBERS
+    assert stored(broker) == [("work", b"x")]
+    assert publish(broker, "$queue/mine") == ReasonCode.TOPIC_NAME_INVALID
+    found = broker.crash()
+    assert found.engine.queues is not None
+    assert list(found.engine.queues.names) == ["work"]
+    with pytest.raises(QueueError, match="there is no queue"):
+        await drop(found, "mine")
+
+
+async def test_a_queue_in_use_or_of_the_settings_is_not_dropped():
+    store = MemoryStore(instant=True, queues=[("work", QueuePolicy().to_json(), "[]")])
+    rules = Rules.compile([])
+    broker = MemoryBroker(
+        store=store, rules=rules, create_queues=True, configured_queues=frozenset({"work"})
+    )
+    client = broker.connect("c")
+    client.subscribe("$queue/mine/a", 1)
+    publish(broker, "a")
+    for name in ("work", "mine"):
+        with pytest.raises(QueueError, match="is in use") as refused:
+            await drop(broker, name)
+        assert refused.value.code == "in_use"
+    assert bound(broker, "mine") == ["a"]
+    client.disconnect()
+    assert await drop(broker, "mine") == 1
+
+
+async def test_a_queue_that_the_settings_no_longer_have_can_be_dropped():
+    broker = made()
+    publish(broker, "$queue/work")
+    assert await drop(broker, "work") == 1
+
+
+async def test_a_durable_consumer_of_a_dropped_queue_makes_it_again_when_it_is_back():
+    broker = made()
+    expiry = {Property.SESSION_EXPIRY_INTERVAL: 1000}
+    client = broker.connect("c", properties=expiry)
+    client.subscribe("$queue/mine/a", 1)
+    client.disconnect()
+    assert await drop(broker, "mine") == 0
+    again = broker.client()
+    again.connect("c", clean_start=False, properties=expiry)
+    assert bound(broker, "mine") == []
+    assert publish(broker, "$queue/mine", b"x") == 0
+    assert again.take(Publish).payload == b"x"
 
 
 # -- rules for queues that come later --------------------------------------------------------------

@@ -739,10 +739,24 @@ def test_a_redrive_into_the_same_queue_ends(queues):
     assert queues.stats("q")["ready"] == MANY
 
 
-def test_a_queue_of_many_is_dropped_at_once(queues):
+def test_a_queue_of_many_is_dropped_slice_by_slice(queues):
     many(queues)
-    assert queues.admin("drop", "q") == MANY
+    assert queues.in_slices("drop", "q") == MANY
     assert queues.stats("q") == {}
+
+
+def test_a_queue_into_which_something_comes_while_it_is_dropped_stays(queues):
+    many(queues)
+    _, place = first_slice(queues, "drop", "q")
+    queues.pass_time(1)
+    queues.put("q", b"new")
+    while True:
+        said = queues.admin("drop", "q", place)
+        if isinstance(said, str):
+            break
+        place = said[1]
+    assert said == "in use"
+    assert queues.payloads("q") == [b"new"]
 
 
 # -- one consumer at a time ------------------------------------------------------------------------
@@ -1050,9 +1064,9 @@ def test_a_purge_lets_shared_payloads_go(queues):
 def test_a_queue_in_use_is_not_dropped(queues):
     queues.put("q", b"1", b"2")
     got = queues.take("q")
-    assert queues.admin("drop", "q") == "in use"
+    assert queues.in_slices("drop", "q") == "in use"
     queues.ack(got)
-    assert queues.admin("drop", "q") == 1
+    assert queues.in_slices("drop", "q") == 1
     assert queues.stats("q") == {}
     queues.put("q", b"3")
     assert queues.payloads("q") == [b"3"]
