@@ -40,17 +40,31 @@ def loop(routes: Sequence[RouteSettings], queues: Sequence[QueueSettings]) -> li
 class Ways:
     """Where messages go from a queue by themselves, for what clients bind while the broker runs."""
 
-    __slots__ = ("_configured", "_dead", "_routes")
+    __slots__ = ("_configured", "_dead", "_forwarding", "_routes")
 
     def __init__(self, routes: Sequence[RouteSettings], queues: Sequence[QueueSettings]) -> None:
         self._routes = routes
+        self._forwarding = {route.from_queue for route in routes}
         self._configured = {queue.name for queue in queues}
         self._dead = dict(_dead_letter_edges(routes, queues))
+
+    def leads_on(self, queue: str) -> bool:
+        """Whether rules move on what is in the queue, or its dead letters."""
+        place: str | None = queue
+        seen = set()
+        while place is not None and place not in seen:
+            if place in self._forwarding:
+                return True
+            seen.add(place)
+            place = self._dead_letters_of(place)
+        return False
 
     def circle(self, queue: str, topic_filter: str, bound: Iterable[Binding]) -> list[str]:
         """The circle that would be there if the queue were bound to the filter, its first name
         repeated at its end; empty: none.
         """
+        if not self.leads_on(queue):
+            return []
         came_from = {queue: ""}
         todo = [queue]
         for place in todo:
@@ -74,10 +88,15 @@ class Ways:
             if route.from_queue == place:
                 yield from route.targets
                 yield from map(_topic, route.publish_to)
-        if place in self._dead:
-            yield self._dead[place]
-        elif place not in self._configured and not takes_dead_letters(place):
-            yield dead_letter_queue(place)
+        dead_letters = self._dead_letters_of(place)
+        if dead_letters is not None:
+            yield dead_letters
+
+    def _dead_letters_of(self, queue: str) -> str | None:
+        if queue in self._dead:
+            return self._dead[queue]
+        has_none = queue in self._configured or takes_dead_letters(queue)
+        return None if has_none else dead_letter_queue(queue)
 
 
 def _is_published(step: str, topic_filter: str) -> bool:

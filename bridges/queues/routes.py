@@ -77,11 +77,15 @@ class Rules:
         """The queues whose messages are moved on."""
         return self._by_queue.keys()
 
+    def leads_on(self, queue: str) -> bool:
+        """Whether messages of a queue, or its dead letters, are moved on."""
+        return self._ways.leads_on(queue)
+
     def circle(
         self, queue: str, topic_filter: str, bound: Iterable[tuple[str, str]]
     ) -> Sequence[str]:
         """The circle in which messages would go if a client bound the queue to the filter; empty:
-        none. `bound`: what else is.
+        none. `bound`: what else is, of queues that lead on.
         """
         return self._ways.circle(queue, topic_filter, bound)
 

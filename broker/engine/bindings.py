@@ -19,12 +19,12 @@ class Bindings:
     topics must be asked about anew.
     """
 
-    __slots__ = ("_bound", "_rules", "_tree", "on_change")
+    __slots__ = ("_leading", "_rules", "_tree", "on_change")
 
     def __init__(self, rules: Rules | None) -> None:
         self._rules = rules
         self._tree: TopicTree[Entry] = TopicTree()
-        self._bound: dict[tuple[str, str], None] = {}
+        self._leading: dict[tuple[str, str], None] = {}  # those whose queues lead on, few if any
         self.on_change: Callable[[str], None] | None = None
 
     def for_topic(self, topic: str) -> TopicRules | None:
@@ -35,18 +35,19 @@ class Bindings:
 
     def circle(self, queue: str, topic_filter: str) -> Sequence[str]:
         """The circle that binding the queue to the filter would close; empty: none."""
-        return () if self._rules is None else self._rules.circle(queue, topic_filter, self._bound)
+        return () if self._rules is None else self._rules.circle(queue, topic_filter, self._leading)
 
     def bind(self, queue: str, topic_filter: str) -> None:
         """Have a queue take the messages of a (valid) filter."""
-        self._bound[queue, topic_filter] = None
+        if self._rules is not None and self._rules.leads_on(queue):
+            self._leading[queue, topic_filter] = None
         self._tree.add(topic_filter, queue, Entry(queue, why=f"bound to {topic_filter}"))
         if self.on_change is not None:
             self.on_change(topic_filter)
 
     def unbind(self, queue: str, topic_filter: str) -> None:
         """Have it take them no more."""
-        self._bound.pop((queue, topic_filter), None)
+        self._leading.pop((queue, topic_filter), None)
         self._tree.remove(topic_filter, queue)
         if self.on_change is not None:
             self.on_change(topic_filter)

@@ -161,9 +161,14 @@ class Rules(Protocol):
     def for_queue(self, queue: str) -> ForwardRules | None:
         """The rules of a queue; None: its messages stay."""
 
+    def leads_on(self, queue: str) -> bool:
+        """Whether messages of a queue, or its dead letters, are moved on: only then can it be part
+        of a circle.
+        """
+
     def circle(
         self, queue: str, topic_filter: str, bound: Iterable[tuple[str, str]]
     ) -> Sequence[str]:
         """The circle in which messages would go for ever if the queue were bound to the filter, for
-        people; empty: none. `bound`: queues and filters that are bound already.
+        people; empty: none. `bound`: queues that lead on, and filters that they are bound to.
         """

@@ -470,6 +470,14 @@ def test_a_binding_closes_a_circle_or_not(
     assert " -> ".join(rules.circle("work", topic_filter, [])) == circle
 
 
+def test_only_queues_that_rules_empty_and_those_before_them_lead_on() -> None:
+    routes = [RouteSettings(from_queue="graves", publish_to=("hot",))]
+    queues = [QueueSettings("a", dead_letter_queue="graves"), QueueSettings("b")]
+    rules = Rules.compile(routes, queues)
+    names = ("graves", "a", "b", "b.dlq", "graves.dlq", "c")
+    assert [each for each in names if rules.leads_on(each)] == ["graves", "a"]
+
+
 def test_a_binding_may_close_a_circle_by_way_of_rules_and_of_what_else_is_bound() -> None:
     routes = [moved(publish_to=("hot",)), RouteSettings(topic=("cold",), queue=("work",))]
     routes.append(RouteSettings(from_queue="b", publish_to=("cold",)))

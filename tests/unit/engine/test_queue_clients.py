@@ -53,6 +53,9 @@ class Feed:
         _, queues, *key = publication.topic.split("/")
         return [Entry(each, key[0] if key else None) for each in queues.split(",")]
 
+    def leads_on(self, queue: str) -> bool:
+        return False
+
     def circle(self, queue: str, topic_filter: str, bound: Any) -> list[str]:
         return []
 
