@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "heliograph"
 # What `heliograph.version` says. Raise it whenever a .sql file changes.
-VERSION = 4
+VERSION = 5
 LOCK = 0x48656C6971  # "Heliq"
 SCRIPTS = ("tables", "rules", "batches", "administration", "door")
 
