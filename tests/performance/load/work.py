@@ -124,8 +124,12 @@ class WorkLoad:
         return self._waiting > DRAINED
 
     def start(self) -> None:
+        """Where some shall wait, a window must not keep the publishers behind the consumers: those
+        would empty the queue, and then nothing waits.
+        """
+        window = min(self._waiting + self._ahead, FILLING) if self._waiting else WINDOW
         for publisher in self.publishers:
-            publisher.window = WINDOW
+            publisher.window = window
         self._allow()
 
     def send_one(self) -> None:
