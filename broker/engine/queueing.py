@@ -641,8 +641,15 @@ class Queueing:
                     row = (0, each.number, each.token, queue.pool.lease_seconds)
                     self._gather("queue_renew", row)
         self._reap_at = now + REAP_PAUSE
-        if any(queue.messages for queue in self._queues.values()) and not self._journal.refuses:
+        if self._has_messages and not self._journal.refuses:
             self._gather("queue_admin", (self.batch.call(self._reaped), "reap", "", ()))
+
+    @property
+    def _has_messages(self) -> bool:
+        """Whether anything may have expired: of what other brokers have leased nobody tells."""
+        if self.is_shared:
+            return bool(self._queues)
+        return any(queue.messages for queue in self._queues.values())
 
     def _reaped(self, value: Any) -> None:
         if value:

@@ -207,12 +207,12 @@ class PostgreSQLDatabase:
             except BaseException:
                 connection.close()
                 raise
-        except DBAPIError as error:
+        except (DBAPIError, driver_errors(self.dialect)) as error:
             raise self._why_not(error) from error
         return connection
 
-    def _why_not(self, error: DBAPIError) -> Exception:
-        text = str(error.orig).strip()
+    def _why_not(self, error: Exception) -> Exception:
+        text = str(getattr(error, "orig", error)).strip()
         if not self._was_open and any(each in text for each in HOPELESS):
             return CannotOpen(f"the database cannot be opened, check [store] url: {text}")
         return explained(error) or error

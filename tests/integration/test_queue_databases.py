@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from broker.storage.database import CannotOpen
+from broker.storage.database import CannotOpen, Trouble
 from tests.support.postgresql import PostgreSQL
 from tests.support.queues import QueueStore
 from tests.support.store_worker import StoreWorker
@@ -252,6 +252,17 @@ def test_queues_of_a_newer_release_are_left_alone(server: PostgreSQL, url: str) 
     server.execute("UPDATE heliograph.version SET number = 1000", url)
     with pytest.raises(CannotOpen, match="update this broker"):
         broker(url, "")
+
+
+def test_a_server_that_shuts_down_while_a_broker_connects_is_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shut_down(*_: object) -> None:
+        raise psycopg.errors.AdminShutdown("terminating connection")
+
+    monkeypatch.setattr("broker.storage.postgresql.make_schema", shut_down)
+    with pytest.raises(Trouble, match="terminating connection"):
+        broker(url, "s")
 
 
 def test_brokers_that_start_at_once_install_once(url: str) -> None:

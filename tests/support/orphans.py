@@ -39,6 +39,7 @@ def guardian() -> int:
         [sys.executable, "-I", __file__],
         stdin=theirs,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     started.returncode = 0  # it ends after us: nobody waits for it
@@ -53,7 +54,7 @@ def guard(lines: IO[bytes]) -> None:
         what, number = line.split()
         (left.add if what == b"enlist" else left.discard)(int(number))
     for process in left:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             (os.killpg if process < 0 else os.kill)(abs(process), signal.SIGKILL)
 
 

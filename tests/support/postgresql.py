@@ -5,6 +5,7 @@ It can be stopped, killed and started again under the tests' feet; its folder st
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
@@ -148,7 +149,8 @@ class PostgreSQL:
         if process is None:
             return
         if how == signal.SIGKILL:
-            os.killpg(process.pid, how)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, how)
         else:
             process.send_signal(how)
         process.wait(3 * LONGEST_WAIT)

@@ -5,10 +5,7 @@ LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT FROM heliograph.queue WHERE name = its_name)
 $$;
 
--- As version 3 had them.
-DROP FUNCTION IF EXISTS heliograph._purge(text);
-DROP FUNCTION IF EXISTS heliograph._redrive(text, bigint[], text, bytea);
-DROP FUNCTION IF EXISTS heliograph._drop(text);
+-- What version 3 had under the names that follow stays beside them, for brokers that still run it.
 
 -- A slice of what was there when the first was asked for, with up_to NULL; what it then says is to
 -- be asked for the next with, until up_to is NULL again. Each slice is a transaction of its own, so

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # What may bring a message back, or change a queue, between the putting and the leasing.
 BETWEEN = {"queue_define", "queue_fail", "queue_leave", "queue_admin"}
-CLEAR = f"SELECT * FROM {SCHEMA}._clear(%s)"  # noqa: S608 - our own name
+CLEAR = f"SELECT * FROM {SCHEMA}._clear(%s, %s)"  # noqa: S608 - our own name
 
 
 class Clear(NamedTuple):
@@ -74,11 +74,14 @@ class AtOnce:
 
     def mark(self, connection: Connection, rows: list[Row]) -> list[Row]:
         """Rows of `queue_put`, those that go out at once as leased."""
-        places = {name: own for name in self._asks if (own := places_of(name, rows))}
-        if not places:
+        if not self._asks:
+            return rows
+        places = places_by_queue(rows)
+        wanted = sorted(name for name in self._asks if places.get(name))
+        if not wanted:
             return rows
         self._rows = list(rows)
-        for found in (Clear(*each) for each in fetch(connection, CLEAR, (sorted(places),))):
+        for found in (Clear(*each) for each in fetch(connection, CLEAR, (wanted, sorted(places)))):
             self.now = found.now
             self._taken[found.queue] = self._take(found, places[found.queue])
         return self._rows
@@ -128,10 +131,15 @@ def asks_of(operations: dict[str, list[Row]]) -> dict[str, Row]:
     return {name: cleaned_lease(rows[0]) for name, rows in asks.items() if len(rows) == 1}
 
 
-def places_of(queue: str, rows: list[Row]) -> list[int]:
-    """Of the queue's messages among the rows; none, where there is anything special about one."""
-    places = [place for place, row in enumerate(rows) if row[QUEUE] == queue]
-    return places if all(is_simple(rows[place]) for place in places) else []
+def places_by_queue(rows: list[Row]) -> dict[str, list[int]]:
+    """Where each queue's messages stand among the rows; none, where one of them is special."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row[QUEUE], []).append(place)
+    for own in places.values():
+        if not all(is_simple(rows[place]) for place in own):
+            own.clear()
+    return places
 
 
 def is_simple(row: Row) -> bool:

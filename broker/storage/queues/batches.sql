@@ -547,8 +547,9 @@ BEGIN
 END $$;
 
 -- Of these queues, those where all that comes now is next, and whose policy leaves nothing to decide:
--- what is put at that instant may be put as leased. `ttl` is for messages that bring none.
-CREATE OR REPLACE FUNCTION heliograph._clear(of_queues text[]) RETURNS TABLE (
+-- what is put at that instant may be put as leased. `ttl` is for messages that bring none. `along`:
+-- all queues that something is put into, for the dead letters of one may come before.
+CREATE OR REPLACE FUNCTION heliograph._clear(of_queues text[], along text[]) RETURNS TABLE (
     name text, now float8, ttl float8, next_in float8
 ) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -571,7 +572,10 @@ BEGIN
             (SELECT min(q.due) FROM heliograph.queued q WHERE q.queue = asked AND q.state = 3));
         CONTINUE WHEN first_due <= now
             OR EXISTS (SELECT FROM heliograph.queued q WHERE q.queue = asked AND q.state = 0)
-            OR EXISTS (SELECT FROM heliograph.queue_later l WHERE l.queue = asked);
+            OR EXISTS (SELECT FROM heliograph.queue_later l WHERE l.queue = asked)
+            OR EXISTS (SELECT FROM heliograph.queue o WHERE o.name = ANY (along)
+                AND o.policy ->> 'on_full' = 'dead_letter'
+                AND o.policy ->> 'dead_letter_queue' = asked);
         next_in := first_due - now;
         RETURN NEXT;
     END LOOP;

@@ -336,6 +336,7 @@ DECLARE
     target text := coalesce(nullif(rules ->> 'dead_letter_queue', ''), message.queue || '.dlq');
     target_rules jsonb;
 BEGIN
+    rules := coalesce(rules, heliograph._default_policy());  -- its queue has just been dropped
     IF message.queue LIKE '%.dlq' OR NOT (rules ->> 'dead_letters')::boolean
         OR target = message.queue
     THEN

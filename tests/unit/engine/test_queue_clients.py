@@ -998,3 +998,18 @@ def test_a_new_message_does_not_overtake_those_that_the_store_was_asked_for():
     assert client.received == []
     broker.commit()
     assert [each.payload for each in client.take_all(Publish)] == [b"1", b"2"]
+
+
+def test_whoever_shares_queues_looks_for_ended_leases_also_where_he_knows_of_no_message():
+    """The broker that leased may be gone, and nobody has heard of its messages."""
+    broker = made()
+
+    def looks() -> int:
+        batches = [dict(operations) for _, operations in broker.store.batches]
+        return sum(row[1] == "reap" for each in batches for row in each.get("queue_admin", ()))
+
+    broker.pass_time(6)
+    assert looks() == 0
+    broker.engine.queueing.is_shared = True
+    broker.pass_time(6)
+    assert looks() == 1

@@ -215,6 +215,12 @@ def test_two_consumers_share_what_comes(queues):
     assert [row[5] for row in other[0]] == [b"3"]
 
 
+def test_dead_letters_of_the_same_batch_come_in_their_order(queues):
+    queues.define("a", max_messages=1, on_full="dead_letter", dead_letter_queue="q")
+    rows = [queues.row("a", b"1"), queues.row("a", b"2"), queues.row("q", b"3")]
+    assert payloads(put_and_lease(queues, rows)) == [b"2", b"3"]
+
+
 def test_queues_do_not_get_mixed_up(queues):
     rows = [queues.row(name, name.encode()) for name in ("b", "a", "c", "b")]
     leases = [queues.lease_operation(name, 9, "w", LEASE, 1 << 20)[1][0] for name in "ab"]
