@@ -90,7 +90,7 @@ class QueueClients:
         if found is None or found.rest.startswith(NEVER_BOUND):
             return ReasonCode.TOPIC_FILTER_INVALID
         queue = self.queueing.get(found.queue)
-        if found.rest and (queue is None or found.rest not in queue.bindings):
+        if self._binds(found):
             if not self._creates or (queue is not None and queue.origin == "config"):
                 return ReasonCode.NOT_AUTHORIZED
             is_full = self.queueing.is_full if queue is None else queue.is_bound_enough
@@ -101,19 +101,19 @@ class QueueClients:
         """The circle in which messages would go for ever if this were bound; empty: none."""
         found = address(wanted)
         assert found is not None
+        return self.queueing.bindings.circle(*found) if self._binds(found) else ()
+
+    def _binds(self, found: Address) -> bool:
+        """Whether who subscribes to it binds a queue to a filter that it has not yet."""
         queue = self.queueing.get(found.queue)
-        if not found.rest or (queue is not None and found.rest in queue.bindings):
-            return ()
-        return self.queueing.bindings.circle(*found)
+        return bool(found.rest) and (queue is None or found.rest not in queue.bindings)
 
     def subscribe(self, wanted: str, subscription: Subscription) -> None:
         """A client consumes a queue from now on, or does so with other options."""
         found = address(wanted)
         assert found is not None
-        if found.rest:
-            queue = self.queueing.get(found.queue)
-            if queue is None or found.rest not in queue.bindings:
-                self.queueing.define(found.queue, QueuePolicy(), [found.rest])
+        if self._binds(found):
+            self.queueing.define(found.queue, QueuePolicy(), [found.rest])
         self.restore(wanted, subscription)
         session = subscription.session
         if session.carrier is not None and session.lending is not None:

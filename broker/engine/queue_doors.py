@@ -33,11 +33,8 @@ Outcomes: TypeAlias = "Callable[[list[str]], None]"
 
 REMOVING = ("purge", "delete", "drop")
 NOT_BOUND = "not bound"
-IN_SLICES = (
-    "purge",
-    "redrive",
-    "drop",
-)  # answered with how many, and what to ask for the next slice with
+# Answered with how many, and what to ask for the next slice with.
+IN_SLICES = ("purge", "redrive", "drop")
 
 
 class QueueDoors:
@@ -186,6 +183,9 @@ class QueueDoors:
         if queue is None:
             answer(UNKNOWN)
             return
+        if verb == "unbind":
+            self._unbind(queue, arguments[0], answer)
+            return
         if verb == "drop" and not self._begin_drop(queue):
             answer(IN_USE)
             return
@@ -195,9 +195,6 @@ class QueueDoors:
                 self._administrated(verb, queue, value)
             answer(value)
 
-        if verb == "unbind":
-            self._unbind(queue, arguments[0], answer)
-            return
         queue.pool.is_paused = queue.pool.is_paused or verb == "pause"
         self._queueing.give_up(queue, queue.pool.flush())
         self._journal.promise(self._level)

@@ -165,11 +165,10 @@ class Subscribing:
 
     def _circle_refusal(self, session: Session, wanted: str) -> ReasonCode | None:
         assert self._queues is not None
-        circle = self._queues.circle(wanted)
-        if not circle:
+        found, circle = address(wanted), self._queues.circle(wanted)
+        if found is None or not circle:
             return None
-        queue, _, topic_filter = wanted.removeprefix(PREFIX).partition("/")
-        self._observe(BindingRefused(session.client_id, queue, topic_filter, circle))
+        self._observe(BindingRefused(session.client_id, *found, circle))
         return ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
 
     def _subscription(

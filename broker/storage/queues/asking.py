@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from broker.queues.names import dead_letter_queue
 from broker.storage.queues.leasing import PAYLOAD
 from broker.storage.queues.work import BUSY, NUMBERED, as_json
+from broker.storage.tables import DELAYED, LEASED, WAITING
 
 if TYPE_CHECKING:
     from broker.storage.database import Row
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from broker.storage.queues.work import Work
 
 RANKS = range(10)
-LEASED, WAITING, DELAYED = 1, 2, 3  # states
 NEAR = 1_000  # rows that are looked at whosever they are, before it is done queue by queue
 FEW = 1_000  # that are counted of a state before the others are
 READY = "queue = ? AND state = 0"

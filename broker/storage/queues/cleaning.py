@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from broker.storage.queues.ports import (
+    CONSUMER,
+    DEDUP_ID,
+    DELAY,
+    KEY,
+    LEASE,
+    PUBLISHER,
+    TOPIC,
+    TTL,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,8 +68,8 @@ def cleaned_lease(row: Row) -> Row:
 
 
 PUT_CLEANING: Cleaning = (
-    *((place, text) for place in (3, 6, 7, 11, 15)),  # key, dedup_id, topic, publisher, consumer
-    *((place, duration) for place in (4, 5, 16)),  # delay, ttl, lease
+    *((place, text) for place in (KEY, DEDUP_ID, TOPIC, PUBLISHER, CONSUMER)),
+    *((place, duration) for place in (DELAY, TTL, LEASE)),
 )
 ACK_CLEANING: Cleaning = ((1, number), (2, number))
 FAIL_CLEANING: Cleaning = (*ACK_CLEANING, (4, duration), (5, reason))
